@@ -1,0 +1,85 @@
+"""`audit`: prove that the log was not rewritten and that the drive holds what the log says."""
+
+from __future__ import annotations
+
+import rich_click as click
+from click.exceptions import Exit
+
+from services.cli import session
+from services.cli.output import json_option, print_json, say
+from shared.adapters.postgres import EventLog
+from shared.adapters.store import Store
+from shared.config import Settings
+from shared.domain.audit import ChainCheck, Finding
+from shared.domain.errors import StoreRefused
+from shared.domain.names import HostName
+from shared.domain.projection import HostState, State
+
+
+@click.command()
+@json_option
+def audit(*, as_json: bool) -> None:
+    """Check the hash chain of the whole log, and the drive against the log. Exit 1 when anything is wrong."""
+    settings = session.settings_here()
+    findings, notes = session.run(_audit(settings))
+    if as_json:
+        print_json({"ok": not findings, "findings": findings, "notes": notes})
+    else:
+        for finding in findings:
+            say(f"Position {finding.position}: {finding.sentence}." if finding.position else f"{finding.sentence}.")
+        for note in notes:
+            say(note)
+        say("All is well." if not findings else f"{len(findings)} things are wrong.")
+    if findings:
+        raise Exit(1)
+
+
+async def _audit(settings: Settings) -> tuple[list[Finding], list[str]]:
+    async with session.event_log(settings) as log:
+        chain = await check_chain(log)
+        state = await session.state_of(log)
+    notes = [f"{chain.position:,} events, chain head {chain.head.hex()[:16]}."]
+    findings = list(chain.findings)
+    try:
+        store = Store.open(settings.backup_root, settings.store)
+    except StoreRefused as error:
+        notes.append(f"The drive was not compared: {error.message}")
+    else:
+        findings += compare_with_drive(store, state)
+        notes.append(f"The drive {settings.backup_root} was compared with the log.")
+        store.close()
+    return findings, notes
+
+
+async def check_chain(log: EventLog) -> ChainCheck:
+    """Check every link of the hash chain, and the anchors."""
+    chain = ChainCheck()
+    anchors = dict(await log.anchors())
+    at_anchor: dict[int, bytes] = {}
+    async for links in log.links(0, await log.head()):
+        at_anchor |= {link.position: link.hash for link in links if link.position in anchors}
+        chain.check(links)
+    for position, stored_hash in sorted(anchors.items()):
+        chain.check_anchor(position, stored_hash, at_anchor.get(position))
+    return chain
+
+
+def compare_with_drive(store: Store, state: State) -> list[Finding]:
+    """Every snapshot that only the log or only the drive knows."""
+    findings = []
+    on_drive = {host: _names_on_drive(store, host) for host in store.hosts()}
+    for name in sorted({*on_drive, *(host for host, known in state.hosts.items() if known.snapshots)}):
+        known = set(state.hosts.get(name, HostState()).snapshots)
+        held = on_drive.get(HostName(name), set())
+        findings += [
+            Finding(0, f"Snapshot {lost} of {name} is in the log and not on the drive") for lost in sorted(known - held)
+        ]
+        findings += [
+            Finding(0, f"Snapshot {new} of {name} is on the drive and not in the log") for new in sorted(held - known)
+        ]
+    return findings
+
+
+def _names_on_drive(store: Store, host: HostName) -> set[str]:
+    with store.folder(host) as folder:
+        return {snapshot.name for snapshot in folder.snapshots()}

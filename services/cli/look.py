@@ -1,0 +1,180 @@
+"""Commands that only look: status, snapshots, events, replay."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import rich_click as click
+from rich.text import Text
+
+from services.cli import session
+from services.cli.output import Moment, ago, duration, json_option, print_json, say, size, table
+from services.cli.words import in_words
+from shared.config import Settings
+from shared.domain.events import Recorded
+from shared.domain.names import parse_host_name
+from shared.domain.projection import EPOCH, HostState, SnapshotState, State
+from shared.domain.schedule import next_slot
+
+MOMENT: Final = Moment(session.now)
+OVERDUE_FACTOR: Final = 1.25
+WORST_FIRST: Final = ("failed", "overdue", "on hold", "offline", "never backed up", "running", "ok")
+STYLES: Final = {"failed": "bold red", "overdue": "bold red", "on hold": "bold yellow", "ok": "green"}
+
+
+@click.command()
+@json_option
+def status(*, as_json: bool) -> None:
+    """How every host is doing, the worst first."""
+    session.run(_status(session.settings_here(), None, as_json=as_json))
+
+
+@click.command("replay")
+@click.option(
+    "--at", type=MOMENT, help="The moment to show: 2026-03-06T08:00 (UTC) or an age such as 2h. Default: now."
+)
+@json_option
+def replay_command(*, at: datetime | None, as_json: bool) -> None:
+    """Compute the state from the event log alone, as it was at any moment."""
+    session.run(_status(session.settings_here(), at or session.now(), as_json=as_json))
+
+
+async def _status(settings: Settings, at: datetime | None, *, as_json: bool) -> None:
+    async with session.event_log(settings) as log:
+        state = await session.state_of(log, at)
+    now = at or session.now()
+    if as_json:
+        print_json(state)
+        return
+    if at is not None:
+        say(f"As of {at:%Y-%m-%d %H:%M:%S} UTC, position {state.position} of the log.")
+    show_state(settings, state, now)
+
+
+def show_state(settings: Settings, state: State, now: datetime) -> None:
+    """Print the hosts, the worst first."""
+    names = sorted({*(host.name for host in settings.hosts), *state.hosts})
+    conditions = {name: condition(settings, name, state.hosts.get(name, HostState()), now) for name in names}
+    rows: list[list[str | Text]] = []
+    for name in sorted(names, key=lambda name: (WORST_FIRST.index(conditions[name]), name)):
+        host = state.hosts.get(name, HostState())
+        newest = host.newest()
+        word = conditions[name]
+        rows.append(
+            [
+                name,
+                Text(word, style=STYLES.get(word, "")),
+                ago(newest.slot if newest else None, now),
+                f"{len(host.snapshots):,}",
+                f"{newest.files:,}" if newest else "",
+                size(newest.size_bytes) if newest else "",
+                detail(settings, name, host, word, now),
+            ]
+        )
+    columns = ["HOST", "STATE", "LAST GOOD", ">SNAPSHOTS", ">FILES", ">SIZE", ""]
+    table(columns, rows, empty="No hosts yet. Add them to HOSTS in .env.")
+    if state.rejected_messages:
+        say(f"{state.rejected_messages} bus messages were refused: `backup-manager events` shows them.")
+
+
+def condition(settings: Settings, name: str, host: HostState, now: datetime) -> str:
+    """One word for how a host is doing."""
+    outcome, newest = host.run.outcome if host.run else "", host.newest()
+    configured = settings.host(name)
+    hours = configured.snapshot_interval_hours if configured else settings.snapshot_interval_hours
+    overdue = newest is not None and now - newest.slot > timedelta(hours=hours) * OVERDUE_FACTOR
+    conditions = {
+        "running": outcome == "running",
+        "failed": outcome == "failed",
+        "on hold": host.hold_reason != "",
+        "offline": host.offline_since is not None,
+        "never backed up": newest is None,
+        "overdue": overdue,
+    }
+    return next((word for word, holds in conditions.items() if holds), "ok")
+
+
+def detail(settings: Settings, name: str, host: HostState, word: str, now: datetime) -> str:
+    """What a person needs to know next."""
+    run = host.run
+    if word == "running" and run is not None:
+        eta = f", {duration(run.eta_seconds)} left" if run.eta_seconds else ""
+        return f"{run.files:,} files, {size(run.transferred_bytes)} at {size(run.bytes_per_second)}/s{eta}"
+    if word == "failed" and run is not None:
+        return f"{run.message} {run.hint}".strip()
+    if word == "on hold":
+        return host.hold_reason
+    if word == "offline":
+        return f"since {ago(host.offline_since, now)}: {host.offline_reason}"
+    configured = settings.host(name)
+    if configured is None:
+        return "not in the settings any more"
+    return f"next {next_slot(configured.snapshot_interval_hours, now):%H:%M} UTC"
+
+
+@click.command()
+@click.argument("host")
+@json_option
+def snapshots(*, host: str, as_json: bool) -> None:
+    """The snapshots of a host, oldest first."""
+    session.run(_snapshots(session.settings_here(), parse_host_name(host), as_json=as_json))
+
+
+async def _snapshots(settings: Settings, host: str, *, as_json: bool) -> None:
+    async with session.event_log(settings) as log:
+        state = await session.state_of(log)
+    if host not in state.hosts and settings.host(host) is None:
+        raise click.UsageError(f"There is no host {host!r}. `backup-manager hosts` lists them.")
+    found = sorted(state.hosts.get(host, HostState()).snapshots.values(), key=lambda snapshot: snapshot.name)
+    if as_json:
+        print_json(found)
+        return
+    now = session.now()
+    columns = ["SNAPSHOT (UTC)", "AGE", "QUALITY", ">FILES", ">SIZE", ">MOVED"]
+    table(columns, [_snapshot_row(snapshot, now) for snapshot in found], empty=f"{host} has no snapshot yet.")
+
+
+def _snapshot_row(snapshot: SnapshotState, now: datetime) -> list[str]:
+    return [
+        snapshot.name,
+        ago(snapshot.slot, now),
+        str(snapshot.quality),
+        f"{snapshot.files:,}",
+        size(snapshot.size_bytes),
+        size(snapshot.transferred_bytes),
+    ]
+
+
+@click.command()
+@click.option("--host", help="Only this host's events.")
+@click.option("--since", type=MOMENT, help="Only events after this moment or younger than this age.")
+@click.option("--follow", is_flag=True, help="Go on as they come, until Ctrl-C.")
+@json_option
+def events(*, host: str | None, since: datetime | None, follow: bool, as_json: bool) -> None:
+    """The event log: everything that ever happened, in order."""
+    name = parse_host_name(host) if host else None
+    try:
+        session.run(_events(session.settings_here(), name, since, follow=follow, as_json=as_json))
+    except KeyboardInterrupt:
+        say("")
+
+
+async def _events(settings: Settings, host: str | None, since: datetime | None, *, follow: bool, as_json: bool) -> None:
+    async with session.event_log(settings) as log:
+        start = await log.position_at(since) if since else 0
+        source = log.follow(start) if follow else log.pages(start)
+        async for page in source:
+            for recorded in page:
+                if host is None or recorded.stream == f"host-{host}":
+                    say_event(recorded, as_json=as_json)
+
+
+def say_event(recorded: Recorded, *, as_json: bool) -> None:
+    """Print one event on one line."""
+    if as_json:
+        print_json(recorded)
+        return
+    at = EPOCH + timedelta(microseconds=recorded.recorded_us)
+    about = recorded.stream.removeprefix("host-")
+    say(f"{recorded.position:>7}  {at:%Y-%m-%d %H:%M:%S}  {about:<16}  {in_words(recorded.event)}")

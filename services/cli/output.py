@@ -1,0 +1,120 @@
+"""How the command line shows things: a table for a person, or JSON for a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shared.adapters.journal import printable
+from shared.domain.errors import BackupManagerError, SettingsRefused
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+
+_UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+def console() -> Console:
+    """Where tables go."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    click.echo(text)
+
+
+def complain(error: BackupManagerError) -> None:
+    """Print what went wrong, and the next step."""
+    shown = Console(stderr=True, highlight=False, soft_wrap=True)
+    if isinstance(error, SettingsRefused):
+        shown.print(Text(f"The settings have {len(error.problems)} problem(s); nothing was started:", style="bold red"))
+        for problem in error.problems:
+            shown.print(Text(f"  {printable(problem)}"))
+        return
+    shown.print(Text(printable(error.message), style="bold red"))
+    if error.hint:
+        shown.print(Text(f"  {printable(error.hint)}"))
+
+
+def print_json(value: object) -> None:
+    """Print a value as one JSON document."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, empty: str) -> None:
+    """Print a table, or a sentence when it has no rows. A column whose name begins with > is right-aligned."""
+    if not rows:
+        say(empty)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        shown.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
+    console().print(shown)
+
+
+def size(size_bytes: int) -> str:
+    """Bytes as a person reads them."""
+    value = float(size_bytes)
+    for unit in _UNITS:
+        if value < 1000 or unit == _UNITS[-1]:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """How long ago something was."""
+    if moment is None:
+        return "never"
+    return f"{duration((now - moment).total_seconds())} ago" if moment <= now else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def duration(seconds: float) -> str:
+    """A span of time, in its two largest units."""
+    whole = max(0, int(seconds))
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, secs = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {secs} s" if minutes else f"{secs} s"
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment: ISO 8601 (UTC unless it names a zone), or an age such as 90m, 2h or 3d."""
+
+    name = "time"
+    _spans: Final[dict[str, Callable[[int], timedelta]]] = {
+        "s": lambda n: timedelta(seconds=n),
+        "m": lambda n: timedelta(minutes=n),
+        "h": lambda n: timedelta(hours=n),
+        "d": lambda n: timedelta(days=n),
+    }
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment that a text names."""
+        text = str(value)
+        try:
+            if text[-1:] in self._spans and text[:-1].isdigit():
+                return self._now() - self._spans[text[-1]](int(text[:-1]))
+            moment = datetime.fromisoformat(text)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{text!r} is not a time. Allowed: 2026-03-06T08:00 (UTC), or an age such as 90m, 2h, 3d.", param, ctx
+            )
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,129 @@
+"""Decides which ticks are due and turns wishes into ticks. Any number of schedulers may do so at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from shared.adapters.bus_layout import WORKED_JOBS
+from shared.adapters.jetstream import Accepted, Bus, BusUnavailable, Delivery
+from shared.adapters.postgres import EventLog
+from shared.config import Settings
+from shared.domain.errors import MessageRefused
+from shared.domain.events import BackupRequested, Job, NewEvent, RequestRefused
+from shared.domain.ids import derived_id
+from shared.domain.messages import Tick, Trigger, decode_trigger
+from shared.domain.names import HostName, host_stream
+from shared.domain.projection import State
+from shared.domain.schedule import Plan, due_ticks, trigger_slot
+from shared.runtime.rejected import Rejections
+
+REPEAT_REFUSED: Final = timedelta(seconds=15)
+REPEAT_STORED: Final = timedelta(seconds=60)
+"""A stored tick that nobody settles is published again: either it is still there, or the bus lost it."""
+
+IN_FLIGHT: Final = 100
+
+log = logging.getLogger(__name__)
+
+
+def plans(settings: Settings) -> list[Plan]:
+    """What runs how often."""
+    return [Plan(Job.SNAPSHOT, host.name, host.store, host.snapshot_interval_hours) for host in settings.hosts]
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Publishes what is due. `state` is kept up to date by whoever follows the log."""
+
+    settings: Settings
+    bus: Bus
+    events: EventLog
+    rejections: Rejections
+    state: State = field(default_factory=State)
+    counts: Counter[Accepted] = field(default_factory=Counter)
+    _asked: dict[tuple[Job, HostName], tuple[datetime, datetime]] = field(default_factory=dict)
+
+    async def publish_due(self, now: datetime) -> None:
+        """Publish a tick for every slot that is due and not settled. A bus that is away is tried again later."""
+        due = [tick for tick in due_ticks(plans(self.settings), self._settled(), now) if self._is_time(tick, now)]
+        turns = asyncio.Semaphore(IN_FLIGHT)
+
+        async def publish(tick: Tick) -> None:
+            async with turns:
+                await self._publish(tick, now)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for tick in due:
+                    tasks.create_task(publish(tick))
+        except* BusUnavailable as group:
+            log.warning("The slots that are due could not be published now: %s", group.exceptions[0])
+
+    async def _publish(self, tick: Tick, now: datetime) -> Accepted:
+        accepted = await self.bus.publish_tick(tick)
+        self.counts[accepted] += 1
+        pause = REPEAT_REFUSED if accepted is Accepted.ALREADY_RUNNING else REPEAT_STORED
+        self._asked[(tick.job, tick.host)] = (tick.slot, now + pause)
+        if accepted is Accepted.ALREADY_RUNNING:
+            log.info("%s of %s is already running.", tick.job, tick.host)
+        return accepted
+
+    def _settled(self) -> dict[tuple[Job, HostName], datetime]:
+        return {
+            (Job.SNAPSHOT, HostName(name)): host.settled_slot
+            for name, host in self.state.hosts.items()
+            if host.settled_slot is not None
+        }
+
+    def _is_time(self, tick: Tick, now: datetime) -> bool:
+        slot, again_at = self._asked.get((tick.job, tick.host), (None, now))
+        return slot != tick.slot or now >= again_at
+
+    async def grant(self, delivery: Delivery) -> None:
+        """Turn a wish into ticks and record it. Raises BusUnavailable or LogUnavailable: then it comes again."""
+        try:
+            trigger = decode_trigger(delivery.subject, delivery.body)
+            hosts = self._wanted(trigger)
+        except MessageRefused as error:
+            log.warning("A trigger is refused: %s", error)
+            await self.rejections.record(delivery.subject, error.message, delivery.body)
+            await delivery.reject(error.message)
+            return
+        wish = f"{delivery.stream_sequence}:{delivery.stored_at.isoformat()}"
+        slot = trigger_slot(delivery.stored_at)
+        for host in hosts:
+            await self._grant_host(host, trigger, slot, wish)
+        await delivery.done()
+
+    async def _grant_host(self, host: HostName, trigger: Trigger, slot: datetime, wish: str) -> None:
+        stream = host_stream(host)
+        wished = BackupRequested(job=trigger.job, slot=slot, by=trigger.by, dry_run=trigger.dry_run)
+        await self.events.append(stream, None, [NewEvent(_wish_id("requested", host, wish), wished)])
+        settings = self.settings.host(host)
+        store = settings.store if settings else self.settings.store
+        accepted = await self.bus.publish_tick(Tick(trigger.job, store, host, slot, trigger.dry_run))
+        self.counts[accepted] += 1
+        if accepted is Accepted.ALREADY_RUNNING:
+            refused = RequestRefused(job=trigger.job, slot=slot, reason="already running")
+            await self.events.append(stream, None, [NewEvent(_wish_id("refused", host, wish), refused)])
+
+    def _wanted(self, trigger: Trigger) -> list[HostName]:
+        if trigger.job not in WORKED_JOBS:
+            raise MessageRefused(f"This version has no worker for the job {trigger.job}.")
+        if trigger.hosts is None:
+            return [host.name for host in self.settings.hosts]
+        known = {str(host.name): host.name for host in self.settings.hosts}
+        unknown = [name for name in trigger.hosts if name not in known]
+        if unknown:
+            raise MessageRefused(f"There is no host {unknown[0]!r} in the settings.")
+        return [known[name] for name in dict.fromkeys(trigger.hosts)]
+
+
+def _wish_id(what: str, host: HostName, wish: str) -> UUID:
+    return derived_id(what, host, wish)

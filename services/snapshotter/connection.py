@@ -1,0 +1,169 @@
+"""The way to a host: one SSH connection that everything shares, or none at all for this machine itself.
+
+The connection is made outside the walls, with the host's own key and its pinned host key; the confined receiver
+only ever sees the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.snapshotter import sandbox
+from shared.adapters import process
+from shared.config import HostSettings, Settings
+from shared.domain.errors import BackupManagerError, HostUnreachable, RunFailed
+
+CONNECT_TIMEOUT_SECONDS: Final = 15
+OPEN_TIMEOUT_SECONDS: Final = 40.0
+CHECK_SECONDS: Final = 0.05
+CIPHERS: Final = (
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
+)
+"""AES-GCM first: a third faster than what OpenSSH would choose, with hardware for AES."""
+
+_OFFLINE: Final = re.compile(
+    r"Connection refused|Connection timed out|No route to host|Network is unreachable|Host is down"
+    r"|Could not resolve hostname|Operation timed out|Connection reset|Connection closed by|kex_exchange_ident",
+    re.IGNORECASE,
+)
+_HOST_KEY: Final = re.compile(r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED|No .* host key is known")
+_REFUSED: Final = re.compile(r"Permission denied|Too many authentication failures|Authentication failed")
+_NO_KEY: Final = re.compile(
+    r"Load key .*(No such file|error in libcrypto|invalid format)|Identity file .* not accessible"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How rsync reaches the host. `sockets` is the folder of the shared connection; None: this machine itself."""
+
+    host: HostSettings
+    sockets: Path | None
+
+    def sources(self, *, inside: bool) -> list[str]:
+        """The source arguments of rsync, as seen from inside the walls or from outside."""
+        if self.sockets is None:
+            prefix = sandbox.INSIDE_SOURCE if inside else ""
+            return [f"{prefix}{_marked(path)}" for path in self.host.paths]
+        first, *others = self.host.paths
+        return [f"{self.host.name}:{_marked(first)}", *(f":{_marked(path)}" for path in others)]
+
+    @property
+    def local_paths(self) -> list[Path]:
+        """What of this machine itself the receiver has to see; nothing when the host is another one."""
+        return [Path(path.replace("/./", "/")) for path in self.host.paths] if self.sockets is None else []
+
+    def shell(self, *, inside: bool) -> str | None:
+        """rsync's remote shell: ssh through the shared connection, unable to open one of its own."""
+        if self.sockets is None:
+            return None
+        socket = f"{sandbox.INSIDE_SOCKETS if inside else self.sockets}/ssh"
+        return f"ssh -F /dev/null -S {socket} -o ControlMaster=no -o BatchMode=yes -o ProxyCommand=/bin/false"
+
+    async def remote(self, *command: str, timeout_seconds: float = 30.0) -> process.Finished:
+        """Run a command on the host."""
+        if self.sockets is None:
+            return await process.run(command, timeout_seconds=timeout_seconds)
+        shell = (self.shell(inside=False) or "").split()
+        return await process.run([*shell, "--", self.host.name, *command], timeout_seconds=timeout_seconds)
+
+
+def _marked(path: str) -> str:
+    """The path with rsync's /./ in it: what lies behind is the path inside the snapshot."""
+    return path if "/./" in path else f"/.{path}"
+
+
+@asynccontextmanager
+async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Connection]:
+    """A connection to the host while the block runs. Raises HostUnreachable or RunFailed."""
+    if host.transport == "local":
+        yield Connection(host, None)
+        return
+    # Not below the data folder: a socket's path may have 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="backup-ssh-", ignore_cleanup_errors=True) as folder:
+        sockets = Path(folder)
+        _write_passwd(sockets / "passwd")
+        argv = process.dying_with_parent(master_arguments(host, settings, sockets / "ssh"))
+        async with await process.start(argv, stdout=asyncio.subprocess.DEVNULL) as master:
+            await _opened(host, sockets / "ssh", master)
+            yield Connection(host, sockets)
+
+
+def master_arguments(host: HostSettings, settings: Settings, socket: Path) -> list[str]:
+    """The ssh command that holds the shared connection: a pinned host key, one key, nothing interactive."""
+    options = {
+        "BatchMode": "yes",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(host.known_hosts_path(settings)),
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": host.name,
+        "UpdateHostKeys": "no",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "ClearAllForwardings": "yes",
+        "PermitLocalCommand": "no",
+        "Compression": "no",
+        "ConnectTimeout": str(CONNECT_TIMEOUT_SECONDS),
+        "ConnectionAttempts": "1",
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
+        "ControlPersist": "no",
+        "Ciphers": CIPHERS,
+    }
+    argv = ["ssh", "-F", str(host.ssh_config or "/dev/null"), "-M", "-N", "-S", str(socket)]
+    argv += ["-i", str(host.key_path(settings)), "-p", str(host.port), "-l", host.user]
+    for name, value in options.items():
+        argv += ["-o", f"{name}={value}"]
+    return [*argv, "--", host.address]
+
+
+async def _opened(host: HostSettings, socket: Path, master: process.Running) -> None:
+    ended = asyncio.create_task(master.wait())
+    try:
+        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+            # The socket appears, by a rename, when the connection is ready: ssh tells nobody when.
+            while not os.access(socket, os.F_OK):
+                await asyncio.wait({ended}, timeout=CHECK_SECONDS)
+                if ended.done():
+                    raise connection_error(host, bytes(master.stderr).decode(errors="backslashreplace"))
+    except TimeoutError as error:
+        raise HostUnreachable(f"{host.name} ({host.address}) did not answer in {OPEN_TIMEOUT_SECONDS:g} s.") from error
+    finally:
+        ended.cancel()
+
+
+def connection_error(host: HostSettings, said: str) -> BackupManagerError:
+    """What it means that ssh gave up, by what it said. Only what is known to mean offline is taken as such."""
+    last = said.strip().splitlines()[-1][:300] if said.strip() else "ssh said nothing"
+    where = f"{host.name} ({host.user}@{host.address}:{host.port})"
+    if _HOST_KEY.search(said):
+        return RunFailed(
+            f"{where} showed another host key than the pinned one, or none is pinned.",
+            f"If the host was reinstalled, run `backup-manager hosts enroll {host.name}`; if not, somebody may be "
+            "in between.",
+            code="host_key",
+        )
+    if _REFUSED.search(said) or _NO_KEY.search(said):
+        return RunFailed(
+            f"{where} does not accept our key: {last}.",
+            f"`backup-manager hosts enroll {host.name}` shows the line for its authorized_keys.",
+            code="ssh_key",
+        )
+    if _OFFLINE.search(said):
+        return HostUnreachable(f"{where} is offline: {last}.")
+    return RunFailed(f"ssh to {where} failed: {last}.", code="ssh", transient=True)
+
+
+def _write_passwd(path: Path) -> None:
+    # ssh asks who it is; inside the walls there is no /etc/passwd to tell.
+    path.write_text(f"receiver:x:{os.geteuid()}:{os.getegid()}::/tmp:/bin/false\n", encoding="ascii")

@@ -1,0 +1,155 @@
+"""The list of all files of a snapshot, and what changed since the one before. Pure, and flat in memory.
+
+A list is made of lines in byte order, one for each entry, from rsync's own output (no second walk):
+
+    <name>//<kind>|<xxh128 or ->|<size>|<YYYY/MM/DD-HH:MM:SS in UTC>|<" -> target", " => first link" or nothing>
+
+Names are bytes as rsync writes them: control characters as \\#ooo, the rest as it is; a directory ends in "/".
+A name never contains "//", so the first "//" ends it. rsync reports a checksum only for what it transferred; for
+the rest the older list's value is carried forward, which is what shares the proof between snapshots.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+NO_CHECKSUM: Final = b"-"
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One line of a list. `key` is the name with what ends it, by which lists are sorted."""
+
+    key: bytes
+    itemized: bytes
+    checksum: bytes
+    size: bytes
+    mtime: bytes
+    link: bytes
+
+    @property
+    def kind(self) -> bytes:
+        """f, d or L."""
+        return self.itemized[1:2] if len(self.itemized) > 1 else self.itemized
+
+    def line(self) -> bytes:
+        """The entry as a line of a stored list."""
+        return b"%b%b|%b|%b|%b|%b\n" % (self.key, self.kind, self.checksum, self.size, self.mtime, self.link)
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a change list. `path_base64` replaces `path` for names that are not UTF-8."""
+
+    change: str
+    kind: str
+    size_bytes: int
+    path: str = ""
+    path_base64: str = ""
+    xxh128: str = ""
+    modified_at: str = ""
+
+
+class Tally(msgspec.Struct):
+    """What a comparison found, in files."""
+
+    added: int = 0
+    modified: int = 0
+    metadata: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    recopied: int = 0
+    """Files that are the same as in the base and were transferred all the same: sharing does not work."""
+
+
+def parse_line(line: bytes) -> Entry:
+    """The entry of a line. Raises ValueError when it is none."""
+    end = line.index(b"//") + 2
+    if line[end : end + 1] == b"/":
+        end += 1
+    itemized, checksum, size, mtime, link = line[end:].split(b"|", 4)
+    return Entry(line[:end], itemized, checksum.strip() or NO_CHECKSUM, size, mtime, link)
+
+
+def compare(base: Iterable[bytes], now: Iterable[bytes], tally: Tally) -> Iterator[tuple[bytes, bytes]]:
+    """Merge two sorted lists: yields (line for the new list, line for the change list), either may be empty."""
+    olds = iter(base)
+    old = _next(olds)
+    for line in now:
+        new = parse_line(line)
+        while old is not None and old.key < new.key:
+            tally.removed += old.kind == b"f"
+            yield b"", _change("removed", old)
+            old = _next(olds)
+        if old is not None and old.key == new.key:
+            yield _merge(old, new, tally)
+            old = _next(olds)
+        else:
+            tally.added += new.kind == b"f"
+            yield new.line(), _change("added", new)
+    while old is not None:
+        tally.removed += old.kind == b"f"
+        yield b"", _change("removed", old)
+        old = _next(olds)
+
+
+def _next(lines: Iterator[bytes]) -> Entry | None:
+    line = next(lines, None)
+    return None if line is None else parse_line(line)
+
+
+def _merge(old: Entry, new: Entry, tally: Tally) -> tuple[bytes, bytes]:
+    what = _what_changed(old, new, tally)
+    if new.checksum == NO_CHECKSUM and new.kind == b"f":
+        new = msgspec.structs.replace(new, checksum=old.checksum)
+    return new.line(), _change(what, new) if what else b""
+
+
+def _what_changed(old: Entry, new: Entry, tally: Tally) -> str:
+    is_file = new.kind == b"f"
+    same = (old.size, old.mtime, old.link) == (new.size, new.mtime, new.link)
+    if new.itemized[:1] == b">":
+        if same and old.checksum in {new.checksum, NO_CHECKSUM}:
+            tally.recopied += 1
+            return ""
+        tally.modified += 1
+        return "modified"
+    if new.itemized[:1] == b"c" and (new.itemized[2:].strip(b". ") if is_file or new.kind == b"d" else not same):
+        tally.metadata += is_file
+        return "metadata" if is_file or new.kind == b"d" else "modified"
+    tally.unchanged += is_file
+    return ""
+
+
+_ESCAPED: Final = re.compile(rb"\\#([0-7]{3})")
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def real_name(key: bytes) -> bytes:
+    """The name on disk of an entry's key, without the "/" of a directory."""
+    name = key[:-2].removesuffix(b"/")
+    if b"\\#" not in name:
+        return name
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), name)
+
+
+def _change(what: str, entry: Entry) -> bytes:
+    name = real_name(entry.key)
+    path, path_base64 = "", ""
+    try:
+        path = name.decode()
+    except UnicodeDecodeError:
+        path_base64 = base64.b64encode(name).decode()
+    change = Change(
+        what,
+        entry.kind.decode("ascii", "replace"),
+        int(entry.size),
+        path,
+        path_base64,
+        "" if entry.checksum == NO_CHECKSUM else entry.checksum.decode("ascii", "replace"),
+        entry.mtime.decode("ascii", "replace"),
+    )
+    return _ENCODER.encode(change) + b"\n"

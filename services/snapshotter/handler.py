@@ -1,0 +1,260 @@
+"""What a tick of the snapshot job makes this worker do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from services.snapshotter import dry_run, steps
+from services.snapshotter.connection import Connection, connected
+from services.snapshotter.findings import findings
+from services.snapshotter.output import Progress
+from services.snapshotter.recovery import recovered
+from services.snapshotter.rsync import Ability
+from services.snapshotter.run import RECENT, Run, choose_base, take_snapshot
+from shared.adapters.clock import SystemClock
+from shared.adapters.filesystem import FileLock
+from shared.adapters.journal import about
+from shared.adapters.postgres import EventLog
+from shared.adapters.store import HostFolder, Store
+from shared.config import HostSettings, Settings
+from shared.domain.errors import (
+    BackupManagerError,
+    HostUnreachable,
+    LogConflict,
+    LogUnavailable,
+    RunFailed,
+)
+from shared.domain.events import (
+    DryRunCompleted,
+    HostFoundOffline,
+    Job,
+    NewEvent,
+    Quality,
+    SlotSkipped,
+    SnapshotAbandoned,
+    SnapshotCompleted,
+    SnapshotFailed,
+    SnapshotProgressed,
+    SnapshotStarted,
+)
+from shared.domain.ids import MAX_STEP, derived_id, event_id, run_id
+from shared.domain.messages import Tick
+from shared.domain.names import HostName, host_stream, snapshot_name
+from shared.domain.projection import HostState, evolve_host
+from shared.domain.schedule import newest_slot, next_slot
+from shared.runtime.outbox import Outbox
+from shared.runtime.worker import Disposition, Done, RetryIn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Snapshotter:
+    """Takes the snapshots of one store's hosts."""
+
+    settings: Settings
+    store: Store
+    events: EventLog
+    outbox: Outbox
+    ability: Ability
+    clock: SystemClock
+    worker: str
+    _progress_steps: dict[UUID, int] = field(default_factory=dict)
+
+    async def handle(self, tick: Tick) -> Disposition:
+        """Work one tick off. Raises HostBusy when another process has the host."""
+        host = self.settings.host(tick.host)
+        if host is None or host.store != self.store.identity.name:
+            log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
+            return Done()
+        if tick.dry_run:
+            return await self._dry_run(host, tick)
+        with self.store.folder(tick.host) as folder, folder.locked(Job.SNAPSHOT) as lock:
+            state = await self._recover(tick.host, folder)
+            slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, self.clock.now()))
+            if slot != tick.slot and not _settled(state, tick.slot):
+                reason = f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC"
+                await self._skip(host.name, tick.slot, reason)
+            if _settled(state, slot) or folder.has_snapshot(snapshot_name(slot)):
+                log.info("The slot %s is done already.", snapshot_name(slot))
+                return Done()
+            return await self._run(host, folder, lock, slot, state)
+
+    async def recover(self, host: HostName) -> None:
+        """Bring the drive and the log together and remove what dead runs left. Raises HostBusy."""
+        with self.store.folder(host) as folder, folder.locked(Job.SNAPSHOT):
+            await self._recover(host, folder)
+
+    async def _recover(self, host: HostName, folder: HostFolder) -> HostState | None:
+        """The host's state after recovery, or None while the log is away. The caller holds the lock."""
+        if removed := await asyncio.to_thread(folder.remove_partials):
+            log.info("Removed %d partial trees of dead runs.", removed)
+        await asyncio.to_thread(folder.point_links)
+        state = await self._read(host)
+        if state is None:
+            return None
+        facts = recovered(state, folder.snapshots(), self.store.identity.name)
+        if facts:
+            await self.outbox.record(host, facts)
+            state = await self._read(host)
+        return state
+
+    async def _run(
+        self, host: HostSettings, folder: HostFolder, lock: FileLock, slot: datetime, state: HostState | None
+    ) -> Disposition:
+        run = run_id(self.clock.unix_ms(), secrets.randbits(58))
+        attempt = (state.attempts_at(slot) if state else 0) + 1
+        with about(run=str(run), slot=snapshot_name(slot)):
+            async with AsyncExitStack() as stack:
+                try:
+                    connection = await stack.enter_async_context(connected(host, self.settings))
+                except HostUnreachable as error:
+                    return await self._offline(host, slot, error)
+                except RunFailed as error:
+                    await self._claim(host.name, state, run, slot, attempt, base=None)
+                    return await self._failed(host, run, slot, attempt, error)
+                snapshots = folder.snapshots()
+                base = choose_base(snapshots)
+                if not await self._claim(host.name, state, run, slot, attempt, base=base.name if base else None):
+                    return RetryIn(1)
+                recent = [snapshot for snapshot in snapshots if snapshot.quality is Quality.COMPLETE][-RECENT:]
+                wish = Run(run, slot, self.store, folder, lock, base, recent)
+                return await self._pull(host, wish, connection, attempt)
+
+    async def _pull(self, host: HostSettings, run: Run, connection: Connection, attempt: int) -> Disposition:
+        async def report(files: int, progress: Progress) -> None:
+            await self._progress(host.name, run.id, files, progress)
+
+        try:
+            completed, compared = await take_snapshot(run, connection, self.ability, self.clock, report)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._record(host.name, steps.ABANDONED, SnapshotAbandoned(run=run.id, slot=run.slot)))
+            raise
+        except BackupManagerError as error:
+            return await self._failed(host, run.id, run.slot, attempt, error)
+        except OSError as error:
+            failure = RunFailed(f"The drive failed: {error}.", "Check the drive: dmesg tells why.", code="drive")
+            return await self._failed(host, run.id, run.slot, attempt, failure)
+        found = findings(completed, compared.tally)
+        done = NewEvent(event_id(run.id, steps.COMPLETED), completed)
+        await self.outbox.record(host.name, [done, *found])
+        _tell(completed)
+        return Done()
+
+    async def _claim(
+        self, host: HostName, state: HostState | None, run: UUID, slot: datetime, attempt: int, *, base: str | None
+    ) -> bool:
+        """Record that this worker takes the slot; False when another worker's claim came first."""
+        started = SnapshotStarted(
+            run=run, slot=slot, store=self.store.identity.name, worker=self.worker, attempt=attempt, base=base
+        )
+        claim = NewEvent(event_id(run, steps.STARTED), started)
+        if state is not None:
+            try:
+                await self.events.append(host_stream(host), state.version, [claim])
+            except LogConflict as error:
+                log.info("Another claim came first: %s", error.message)
+                return False
+            except LogUnavailable:
+                state = None
+            else:
+                return True
+        # Without the log the lock on the drive is the claim; the log hears of it later.
+        await self.outbox.record(host, [claim])
+        return True
+
+    async def _failed(
+        self, host: HostSettings, run: UUID, slot: datetime, attempt: int, error: BackupManagerError
+    ) -> Disposition:
+        transient = isinstance(error, RunFailed) and error.transient
+        final = not transient or attempt >= self.settings.timing.max_attempts
+        event = SnapshotFailed(
+            run=run,
+            slot=slot,
+            code=error.code if isinstance(error, RunFailed) else type(error).__name__,
+            message=error.message,
+            hint=error.hint,
+            attempt=attempt,
+            final=final,
+        )
+        log.error("Attempt %d failed: %s", attempt, error)
+        await self._record(host.name, steps.FAILED, event)
+        return Done() if final else RetryIn(self.settings.timing.retry_seconds * attempt)
+
+    async def _offline(self, host: HostSettings, slot: datetime, error: HostUnreachable) -> Disposition:
+        now = self.clock.now()
+        until_next = (next_slot(host.snapshot_interval_hours, now) - now) / timedelta(seconds=1)
+        seconds = max(1.0, min(self.settings.timing.offline_retry_seconds, until_next))
+        log.info("%s Trying again in %d s.", error.message, seconds)
+        fact = HostFoundOffline(slot=slot, reason=error.message)
+        await self.outbox.record(host.name, [NewEvent(_slot_id("offline", host.name, slot), fact)])
+        return RetryIn(seconds)
+
+    async def _skip(self, host: HostName, slot: datetime, reason: str) -> None:
+        fact = SlotSkipped(job=Job.SNAPSHOT, slot=slot, reason=reason)
+        await self.outbox.record(host, [NewEvent(_slot_id("skipped", host, slot), fact)])
+
+    async def _dry_run(self, host: HostSettings, tick: Tick) -> Disposition:
+        run = run_id(self.clock.unix_ms(), secrets.randbits(58))
+        ok, sentences = await dry_run.try_host(host, self.settings, self.ability)
+        fact = DryRunCompleted(run=run, slot=tick.slot, job=tick.job, ok=ok, findings=tuple(sentences))
+        stream = host_stream(host.name)
+        # Straight to the log: a dry run writes nothing into the host's folder, so not into its spool either.
+        await self.events.append(stream, None, [NewEvent(_slot_id("dry-run", host.name, tick.slot), fact)])
+        return Done()
+
+    async def _progress(self, host: HostName, run: UUID, files: int, progress: Progress) -> None:
+        step = self._progress_steps.get(run, steps.FIRST_PROGRESS)
+        if step > MAX_STEP or self.outbox.log_is_away:
+            return  # nobody can look at it now, and later it is no longer news
+        self._progress_steps = {run: step + 1}
+        fact = SnapshotProgressed(
+            run=run,
+            files=files,
+            transferred_bytes=progress.transferred_bytes,
+            bytes_per_second=progress.bytes_per_second,
+            percent=progress.percent,
+            eta_seconds=progress.eta_seconds,
+        )
+        await self.outbox.record(host, [NewEvent(event_id(run, step), fact)])
+
+    async def _record(self, host: HostName, step: int, event: SnapshotFailed | SnapshotAbandoned) -> None:
+        await self.outbox.record(host, [NewEvent(event_id(event.run, step), event)])
+
+    async def _read(self, host: HostName) -> HostState | None:
+        """The host's state by the log, or None while the log is away or has not heard everything yet."""
+        try:
+            if not await self.outbox.drain(host):
+                return None
+            recorded = await self.events.read_stream(host_stream(host))
+        except LogUnavailable:
+            return None
+        state = HostState()
+        for event in recorded:
+            evolve_host(state, event)
+        return state
+
+
+def _settled(state: HostState | None, slot: datetime) -> bool:
+    return state is not None and state.settled_slot is not None and slot <= state.settled_slot
+
+
+def _slot_id(what: str, host: HostName, slot: datetime) -> UUID:
+    return derived_id(what, host, slot.isoformat())
+
+
+def _tell(completed: SnapshotCompleted) -> None:
+    log.info(
+        "Snapshot %s is %s: %s files, %s bytes moved, %s shared.",
+        completed.snapshot,
+        completed.quality,
+        f"{completed.files:,}",
+        f"{completed.transferred_bytes:,}",
+        f"{completed.shared_bytes:,}",
+    )

@@ -1,0 +1,47 @@
+"""What the log has not heard although the drive shows it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.snapshotter import steps
+from shared.adapters.store import StoredSnapshot
+from shared.domain.events import NewEvent, SnapshotAbandoned, SnapshotDiscovered
+from shared.domain.ids import derived_id, event_id
+from shared.domain.projection import HostState
+
+
+def recovered(state: HostState, snapshots: Sequence[StoredSnapshot], store: str) -> list[NewEvent]:
+    """The facts the log lacks, given that no run is under way (the caller holds the host's lock).
+
+    A snapshot of a run that the log knows is that run's completion, under the id it always had; any other was
+    discovered. A run that is still open and left no snapshot was abandoned.
+    """
+    facts = []
+    for snapshot in snapshots:
+        if snapshot.name in state.snapshots:
+            continue
+        event = snapshot.marker.event
+        if state.run is not None and state.run.run == event.run:
+            facts.append(NewEvent(snapshot.marker.id, event))
+        else:
+            facts.append(NewEvent(derived_id("discovered", store, str(event.run)), _discovered(snapshot, store)))
+    if state.run is not None and state.run.outcome == "running":
+        kept = {snapshot.marker.event.run for snapshot in snapshots}
+        if state.run.run not in kept:
+            abandoned = SnapshotAbandoned(run=state.run.run, slot=state.run.slot)
+            facts.append(NewEvent(event_id(state.run.run, steps.ABANDONED), abandoned))
+    return facts
+
+
+def _discovered(snapshot: StoredSnapshot, store: str) -> SnapshotDiscovered:
+    event = snapshot.marker.event
+    return SnapshotDiscovered(
+        snapshot=snapshot.name,
+        slot=event.slot,
+        store=store,
+        quality=event.quality,
+        files=event.files,
+        size_bytes=event.size_bytes,
+        run=event.run,
+    )

@@ -1,0 +1,191 @@
+"""What rsync is asked, and what its exit code means. Pure: nothing is run here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from shared.domain.errors import RunFailed
+
+SIGKILLED: Final = 137
+IO_TIMEOUT_SECONDS: Final = 300
+
+OWN_FILES: Final = ("/.snapshot_complete", "/.changes.jsonl.zst", "/.files.zst")
+"""Names that only this program writes at the top of a snapshot."""
+
+
+class Ability(msgspec.Struct, frozen=True):
+    """What the rsync of this machine can do, and where its receiver runs."""
+
+    version: str
+    insecure_links: bool
+    """It checks each part of each path by itself and can be told not to (3.5.0 on)."""
+    confined: bool
+    """It runs under bubblewrap and sees one host's snapshots only."""
+    attributes: bool
+    """The store's file system keeps extended attributes and ACLs."""
+
+
+def arguments(
+    *,
+    ability: Ability,
+    token: str,
+    sources: Sequence[str],
+    destination: str,
+    excludes: Sequence[str],
+    base: str | None,
+    shell: str | None,
+    bandwidth_limit_kib: int | None,
+) -> list[str]:
+    """The rsync command of one transfer. `token` begins each line that is about a file, so that nothing which the
+    other side says can pass for one; `base` is an absolute directory to share unchanged files with.
+    """
+    return [
+        "rsync",
+        "-aHSR",
+        *(["-AX", "--filter=-x security.*", "--filter=-x trusted.*"] if ability.attributes else []),
+        "--numeric-ids",
+        "--no-devices",
+        "--no-specials",
+        "--checksum-choice=xxh128",
+        f"--timeout={IO_TIMEOUT_SECONDS}",
+        *(["-e", shell] if shell else []),
+        *([f"--bwlimit={bandwidth_limit_kib}"] if bandwidth_limit_kib else []),
+        # Confined, the walls are the protection, and the check of each part of each path only costs time.
+        *(["--insecure-links"] if ability.confined and ability.insecure_links else []),
+        *([] if ability.confined else ["--munge-links"]),
+        "-ii",
+        "-8",
+        "--no-human-readable",
+        "--info=progress2,stats2",
+        f"--out-format={token}%n//%i|%C|%l|%M|%L",
+        *([f"--link-dest={base}"] if base else []),
+        *(f"--exclude={pattern}" for pattern in (*OWN_FILES, *excludes)),
+        "--",
+        *sources,
+        destination,
+    ]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a finished transfer is worth."""
+
+    degraded: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class TooManyLinks(RunFailed):
+    """The base cannot take another link to one of its files: the transfer is repeated without a base."""
+
+
+class Complaints:
+    """What rsync said on its error output, judged as it comes, however much it is."""
+
+    MAX_KEPT: Final = 20
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.sender = 0
+        self.vanished = 0
+        self.receiver = 0
+        self.kept: list[str] = []
+        self.text = b""
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next piece of the error output."""
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest[-4096:]
+        for line in lines:
+            self._judge(line)
+
+    def end(self) -> None:
+        """Take what came without a line end."""
+        self._judge(self._rest)
+        self._rest = b""
+
+    def mentions(self, pattern: str) -> bool:
+        """Whether any kept line matches."""
+        return any(re.search(pattern, line, re.IGNORECASE) for line in self.kept)
+
+    def _judge(self, line: bytes) -> None:
+        text = line.decode(errors="backslashreplace").strip()
+        if not text or text.startswith("rsync error:"):
+            return
+        if _VANISHED.search(text):
+            self.vanished += 1
+        elif _SENDER.search(text) and not _DRIVE.search(text):
+            self.sender += 1
+        elif _OURS.search(text) or _DRIVE.search(text):
+            self.receiver += 1
+        # The first lines say how it began, and what the drive said is never pushed out by what the host said.
+        if len(self.kept) < self.MAX_KEPT or _DRIVE.search(text):
+            self.kept = [*self.kept[: 2 * self.MAX_KEPT], text[:500]]
+
+
+_VANISHED: Final = re.compile(r"^file has vanished: |vanished before they could be transferred")
+_SENDER: Final = re.compile(r"^rsync: \[sender\] |failed verification -- update discarded|^IO error encountered")
+_OURS: Final = re.compile(r"^rsync: |^rsync\b.*\[(?:receiver|generator|Receiver|client)|^ERROR: ", re.IGNORECASE)
+_DRIVE: Final = re.compile(r"No space left|Disk quota|Read-only file system|\[(?:receiver|generator|Receiver)\]")
+
+
+def judge(exit_code: int, complaints: Complaints) -> Verdict:
+    """What the end of a transfer means (DESIGN 6.3). Raises RunFailed or TooManyLinks.
+
+    Only what is known to be harmless is taken as such; every unknown code is a failure.
+    """
+    if complaints.mentions("Too many links"):
+        raise TooManyLinks(
+            "A file of the base snapshot has as many links as the drive's file system allows.", code="too_many_links"
+        )
+    if exit_code == 0:
+        return Verdict(warnings=tuple(complaints.kept))
+    if exit_code == 24:
+        count = complaints.vanished or "Some"
+        return Verdict(warnings=(f"{count} files vanished while they were read.", *complaints.kept))
+    if exit_code == 23 and complaints.sender and not complaints.receiver:
+        return Verdict(
+            degraded=True,
+            warnings=(f"{complaints.sender} files could not be read on the host.", *complaints.kept),
+        )
+    raise _failure(exit_code, complaints)
+
+
+_MEANINGS: Final[dict[int, tuple[str, str, bool]]] = {
+    1: ("rsync was called in a way it does not know", "Is rsync 3.2 or newer installed on both sides?", False),
+    2: ("the two rsync versions do not understand each other", "Update the older one.", False),
+    4: ("the host's rsync cannot do what is needed", "Install rsync 3.2 or newer there.", False),
+    5: ("the transfer could not begin", "Try `backup-manager hosts test` for this host.", True),
+    10: ("the connection broke", "Is the network all right?", True),
+    11: ("a file could not be written or read", "Is the backup drive full or failing?", False),
+    12: ("the connection broke in the middle", "Is the network all right? Is rsync installed on the host?", True),
+    13: ("rsync reported an error of the receiving side", "Is the backup drive full or failing?", False),
+    14: ("rsync could not talk to its own processes", "Is this machine out of memory?", True),
+    20: ("the transfer was interrupted", "", True),
+    21: ("a process of the transfer could not be waited for", "", True),
+    22: ("this machine has too little memory for the transfer", "Give it more memory or split the paths.", True),
+    23: ("some files could not be written", "Is the backup drive full, out of inodes or failing?", False),
+    25: ("rsync stopped at its limit of deletions", "", False),
+    30: ("the host fell silent", "Is the network all right?", True),
+    35: ("the host's rsync did not answer", "Is the network all right?", True),
+    127: ("there is no rsync on the host", "Install rsync there.", False),
+    SIGKILLED: ("rsync was killed", "Is this machine out of memory?", True),
+    255: ("the SSH connection broke", "Is the network all right?", True),
+}
+
+
+def _failure(exit_code: int, complaints: Complaints) -> RunFailed:
+    if exit_code < 0:
+        exit_code = 128 - exit_code
+    meaning, hint, transient = _MEANINGS.get(exit_code, ("rsync ended in an unknown way", "", False))
+    if complaints.mentions("No space left|Disk quota"):
+        meaning, hint = "the backup drive is full", "Free space or inodes on it; nothing was deleted to make room."
+        transient = False
+    elif complaints.mentions("Read-only file system"):
+        meaning, hint, transient = "the backup drive has become read-only", "Check the drive: dmesg tells why.", False
+    said = f" It said: {complaints.kept[-1]}" if complaints.kept else ""
+    return RunFailed(
+        f"rsync ended with code {exit_code}: {meaning}.{said}", hint, code=f"rsync_{exit_code}", transient=transient
+    )

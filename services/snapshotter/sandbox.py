@@ -1,0 +1,68 @@
+"""The walls around the receiver: bubblewrap, with a process namespace and a view of one host's snapshots only.
+
+Why: a host can offer a symbolic link now and a directory with a decoy of the same size and time an hour later;
+`--link-dest` then links a file of this machine into that host's snapshot (ARCHITECTURE.md, decision on the
+confined receiver). Inside the walls there is nothing to link: no keys, no other host, no network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from shared.adapters import process
+from shared.adapters.store import MASKED_FOLDERS
+from shared.domain.errors import ToolMissing
+
+INSIDE_HOST: Final = "/host"
+INSIDE_SOCKETS: Final = "/connection"
+INSIDE_SOURCE: Final = "/source"
+
+CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID")
+"""What a root receiver needs to give files their owners and modes, and nothing else."""
+
+_SYSTEM: Final = ("/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/ssl/openssl.cnf")
+
+ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def confined(
+    command: Sequence[str], *, host_folder: Path | None, sockets: Path | None, sources: Sequence[Path] = ()
+) -> list[str]:
+    """The command inside the walls. The host's folder is the only thing in there that can be written."""
+    argv = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    argv += ["--die-with-parent", "--new-session"]
+    if os.geteuid() != 0:
+        # Root stays in its own user namespace: in a new one it could give files to nobody but itself.
+        argv += ["--unshare-user"]
+    for capability in CAPABILITIES:
+        argv += ["--cap-add", capability]
+    argv += ["--ro-bind", "/usr", "/usr"]
+    for path in _SYSTEM:
+        argv += ["--ro-bind-try", path, path]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108  # the one inside the walls
+    argv += ["--clearenv"]
+    for name, value in ENVIRONMENT.items():
+        argv += ["--setenv", name, value]
+    if sockets is not None:
+        # Not read-only would do as well: a socket is written to, not its directory.
+        argv += ["--ro-bind", str(sockets), INSIDE_SOCKETS]
+        argv += ["--ro-bind", str(sockets / "passwd"), "/etc/passwd"]
+    for source in sources:
+        argv += ["--ro-bind", str(source), f"{INSIDE_SOURCE}{source}"]
+    if host_folder is not None:
+        argv += ["--bind", str(host_folder), INSIDE_HOST, "--chdir", INSIDE_HOST]
+        for name in MASKED_FOLDERS:
+            argv += ["--tmpfs", f"{INSIDE_HOST}/{name}"]
+    return [*argv, "--", *command]
+
+
+async def why_not_confined() -> str:
+    """Empty when bubblewrap works here; otherwise why it does not."""
+    try:
+        tried = await process.run(confined(["rsync", "--version"], host_folder=None, sockets=None), timeout_seconds=10)
+    except (ToolMissing, process.ProcessTimedOut) as error:
+        return error.message
+    return "" if tried.returncode == 0 else f"bubblewrap does not work here: {tried.said[:300]}"

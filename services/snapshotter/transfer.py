@@ -1,0 +1,150 @@
+"""One rsync transfer into a fresh directory, watched from its first byte to its last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from services.snapshotter import rsync, sandbox
+from services.snapshotter.connection import Connection
+from services.snapshotter.output import OutputReader, Progress, Totals
+from services.snapshotter.rsync import Ability, Complaints, Verdict
+from shared.adapters import filesystem, process
+from shared.adapters.clock import SystemClock
+from shared.adapters.store import HostFolder
+from shared.domain.errors import RunFailed
+
+PROGRESS_SECONDS: Final = 5.0
+STALL_SECONDS: Final = 1800.0
+"""rsync has a time limit of its own, which the other side can switch off; this one it cannot."""
+
+Report = Callable[[int, Progress], Awaitable[None]]
+"""Called with the number of files seen so far and the progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What is to be moved: from where, into which fresh directory of the host's folder, sharing with which base."""
+
+    connection: Connection
+    folder: HostFolder
+    partial: Path
+    base: str | None
+    lock_descriptor: int
+    raw_list: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """How a transfer went. The list of files is in `raw_list`, unsorted."""
+
+    totals: Totals
+    verdict: Verdict
+    exit_code: int
+
+
+async def transfer(wish: Transfer, ability: Ability, clock: SystemClock, report: Report) -> Transferred:
+    """Run rsync to its end. Raises RunFailed; then the directory is worth nothing."""
+    try:
+        return await _attempt(wish, ability, clock, report)
+    except rsync.TooManyLinks as error:
+        emptied = await asyncio.to_thread(_emptied, wish)
+        done = await _attempt(replace(emptied, base=None), ability, clock, report)
+        warned = msgspec.structs.replace(
+            done.verdict, warnings=(f"{error.message} All was copied.", *done.verdict.warnings)
+        )
+        return replace(done, verdict=warned)
+
+
+async def _attempt(wish: Transfer, ability: Ability, clock: SystemClock, report: Report) -> Transferred:
+    token = secrets.token_hex(8) + " "
+    reader = OutputReader(token.encode())
+    complaints = Complaints()
+    command = _command(wish, ability, token)
+    running = await process.start(
+        command, env=sandbox.ENVIRONMENT | _home(), pass_fds=[wish.lock_descriptor], hear=complaints.add
+    )
+    async with running:
+        await _read(running, reader, wish.raw_list, clock, report)
+        exit_code = await running.wait()
+    complaints.end()
+    verdict = rsync.judge(exit_code, complaints)
+    return Transferred(reader.totals(), verdict, exit_code)
+
+
+def _command(wish: Transfer, ability: Ability, token: str) -> list[str]:
+    connection, host = wish.connection, wish.connection.host
+    inside = ability.confined
+    top = Path(sandbox.INSIDE_HOST) if inside else wish.folder.path
+    if connection.sockets is None:
+        # The source lies inside the walls too: there, the check of each part of each path stays on.
+        ability = msgspec.structs.replace(ability, insecure_links=False)
+    command = rsync.arguments(
+        ability=ability,
+        token=token,
+        sources=connection.sources(inside=inside),
+        destination=f"{top / wish.partial.name}/",
+        excludes=host.excludes,
+        base=f"{top}/hourly/{wish.base}" if wish.base else None,
+        shell=connection.shell(inside=inside),
+        bandwidth_limit_kib=host.bandwidth_limit_kib,
+    )
+    if not inside:
+        return process.dying_with_parent(command)
+    return sandbox.confined(
+        command, host_folder=wish.folder.path, sockets=connection.sockets, sources=connection.local_paths
+    )
+
+
+def _home() -> dict[str, str]:
+    return {"HOME": os.environ.get("HOME", "/")}
+
+
+async def _read(
+    running: process.Running, reader: OutputReader, raw_list: Path, clock: SystemClock, report: Report
+) -> None:
+    reported = clock.monotonic()
+    chunks = running.chunks()
+    with raw_list.open("wb") as kept:
+        while True:
+            try:
+                async with asyncio.timeout(STALL_SECONDS):
+                    chunk = await anext(chunks, b"")
+            except TimeoutError as error:
+                raise RunFailed(
+                    f"Nothing moved for {STALL_SECONDS / 60:g} minutes.", code="stalled", transient=True
+                ) from error
+            if not chunk:
+                return
+            kept.write(reader.take(chunk))
+            if clock.monotonic() - reported >= PROGRESS_SECONDS:
+                reported = clock.monotonic()
+                await report(reader.entries, reader.progress)
+
+
+def _emptied(wish: Transfer) -> Transfer:
+    """The same wish with an empty directory again: rsync never runs twice into one that has hard links."""
+    filesystem.remove_tree(wish.partial.name, at=wish.folder.descriptor)
+    os.mkdir(wish.partial.name, 0o700, dir_fd=wish.folder.descriptor)
+    return wish
+
+
+async def find_ability(*, attributes: bool) -> Ability:
+    """What this machine's rsync can do. Raises ToolMissing."""
+    shown = await process.run(["rsync", "--version"], timeout_seconds=10)
+    options = await process.run(["rsync", "--help"], timeout_seconds=10)
+    words = shown.stdout.decode(errors="replace").split()
+    version = words[words.index("version") + 1] if "version" in words else "unknown"
+    return Ability(
+        version=version,
+        insecure_links=b"--insecure-links" in options.stdout,
+        confined=not await sandbox.why_not_confined(),
+        attributes=attributes,
+    )

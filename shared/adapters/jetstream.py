@@ -1,0 +1,241 @@
+"""The bus: NATS JetStream.
+
+The client reconnects for ever; when it is closed for good, `closed` is set and the process ends. While it is
+disconnected a publish or an acknowledgement seems to succeed, so everything that matters is confirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NotFoundError
+
+from shared.adapters.bus_layout import (
+    SCHEDULER,
+    TICKS,
+    TRIGGERS,
+    consumers,
+    streams,
+    tick_consumer,
+)
+from shared.domain.errors import BackupManagerError
+from shared.domain.events import Job
+from shared.domain.messages import (
+    TRIGGER_SUBJECT,
+    Tick,
+    Trigger,
+    encode_tick,
+    encode_trigger,
+    tick_message_id,
+    tick_subject,
+)
+
+CALL_TIMEOUT_SECONDS: Final = 5.0
+FETCH_TIMEOUT_SECONDS: Final = 5.0
+"""A pending fetch outlives a server restart until this time is over, so it is short."""
+
+BACK_OFF_SECONDS: Final = 0.5
+RECONNECT_WAIT_SECONDS: Final = 0.5
+PER_SUBJECT_LIMIT_ERROR: Final = 10077
+
+log = logging.getLogger(__name__)
+
+
+class BusUnavailable(BackupManagerError):
+    """The bus does not answer now."""
+
+
+class Accepted(StrEnum):
+    """What the bus said to a tick."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    ALREADY_RUNNING = "already running"
+
+
+class Delivery:
+    """A message that was handed to this process, until it is settled."""
+
+    def __init__(self, client: Client, message: Msg) -> None:
+        self._client = client
+        self._message = message
+        self.subject = message.subject
+        self.body = message.data
+        self.stored_at = message.metadata.timestamp
+        self.stream_sequence = message.metadata.sequence.stream
+
+    async def done(self) -> None:
+        """It is worked off: tell the server and wait until it knows. Raises BusUnavailable."""
+        await self._confirmed(b"+ACK")
+
+    async def heartbeat(self) -> None:
+        """Still working on it. Raises BusUnavailable when nobody confirms."""
+        await self._confirmed(b"+WPI")
+
+    async def retry_in(self, seconds: float) -> None:
+        """Deliver it again later; lost when the server restarts meanwhile, then it comes after the ack wait."""
+        await self._confirmed(b'-NAK {"delay": %d}' % int(seconds * 1_000_000_000))
+
+    async def reject(self, reason: str) -> None:
+        """Never deliver it again."""
+        await self._confirmed(b"+TERM " + reason.encode("ascii", "replace")[:200])
+
+    async def _confirmed(self, word: bytes) -> None:
+        try:
+            await self._client.request(self._message.reply, word, timeout=CALL_TIMEOUT_SECONDS)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus does not confirm {word[:4].decode()} for {self.subject}.") from error
+
+
+class Inbox:
+    """The messages of one durable consumer, fetched one at a time."""
+
+    def __init__(self, client: Client, stream: str, consumer: str) -> None:
+        self._client = client
+        self._stream = stream
+        self._consumer = consumer
+        self._subscription: JetStreamContext.PullSubscription | None = None
+
+    async def next(self) -> Delivery | None:
+        """The next message, or None when there is none for a while."""
+        try:
+            if self._subscription is None:
+                self._subscription = await self._client.jetstream().pull_subscribe_bind(
+                    durable=self._consumer, stream=self._stream
+                )
+            messages = await self._subscription.fetch(1, timeout=FETCH_TIMEOUT_SECONDS)
+            return Delivery(self._client, messages[0])
+        except TimeoutError:  # nats.errors.TimeoutError is one too
+            return None
+        except (nats.errors.Error, OSError) as error:
+            # Without a leader a fetch fails at once: without a pause this would be a busy loop.
+            log.warning("The bus gives no messages of %s now: %s", self._consumer, error)
+            await self.leave()
+            await asyncio.sleep(BACK_OFF_SECONDS)
+            return None
+        except asyncio.CancelledError:
+            # A cancelled fetch leaves its request behind, and the next message would wait in our queue.
+            await self.leave()
+            raise
+
+    async def leave(self) -> None:
+        """Stop asking."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
+
+class Bus:
+    """A connection to the bus."""
+
+    def __init__(self, client: Client, closed: asyncio.Event, leaving: asyncio.Event) -> None:
+        self._client = client
+        self._stream = client.jetstream(timeout=CALL_TIMEOUT_SECONDS)
+        self._leaving = leaving
+        self.closed = closed
+
+    @classmethod
+    async def connect(cls, url: str, name: str, *, timeout_seconds: float = 30.0) -> Bus:
+        """Connect, trying again while the server is not there yet. Raises BusUnavailable after the timeout."""
+        closed, leaving = asyncio.Event(), asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return cls(await _connect(url, name, closed, leaving), closed, leaving)
+        except TimeoutError as error:
+            raise BusUnavailable(
+                "The bus cannot be reached.", "Is nats-server running, and is NATS_URL right?"
+            ) from error
+
+    async def close(self) -> None:
+        """Send what is waiting and close."""
+        self._leaving.set()
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            await asyncio.wait_for(self._client.drain(), CALL_TIMEOUT_SECONDS)
+
+    async def provision(self, stores: Iterable[str], ack_wait_seconds: int) -> None:
+        """Make streams and consumers what they are declared to be. Raises BusUnavailable."""
+        try:
+            for stream in streams():
+                try:
+                    await self._stream.update_stream(stream)
+                except NotFoundError:
+                    await self._stream.add_stream(stream)
+            for stream_name, consumer in consumers(stores, ack_wait_seconds):
+                await self._stream.add_consumer(stream_name, consumer)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus could not be set up: {error}.") from error
+
+    async def publish_tick(self, tick: Tick) -> Accepted:
+        """Put a tick on the bus. Raises BusUnavailable."""
+        subject = tick_subject(tick.job, tick.store, tick.host)
+        headers = {"Nats-Msg-Id": tick_message_id(tick)}
+        try:
+            stored = await self._stream.publish(subject, encode_tick(tick), headers=headers)
+        except APIError as error:
+            if error.err_code == PER_SUBJECT_LIMIT_ERROR:
+                return Accepted.ALREADY_RUNNING
+            raise BusUnavailable(f"The bus refuses {subject}: {error}.") from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus does not take {subject}: {error!r}.") from error
+        return Accepted.DUPLICATE if stored.duplicate else Accepted.STORED
+
+    async def publish_trigger(self, trigger: Trigger) -> int:
+        """Ask for runs; returns the wish's number on the bus. Raises BusUnavailable."""
+        try:
+            stored = await self._stream.publish(TRIGGER_SUBJECT, encode_trigger(trigger))
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus does not take the trigger: {error!r}.") from error
+        return stored.seq
+
+    def ticks(self, job: Job, store: str) -> Inbox:
+        """The ticks of a job on a store."""
+        return Inbox(self._client, TICKS, tick_consumer(job, store))
+
+    def triggers(self) -> Inbox:
+        """The wishes of people."""
+        return Inbox(self._client, TRIGGERS, SCHEDULER)
+
+
+async def _connect(url: str, name: str, closed: asyncio.Event, leaving: asyncio.Event) -> Client:
+    async def on_error(error: Exception) -> None:
+        log.warning("The bus reports: %r", error)
+
+    async def on_disconnected() -> None:
+        if not leaving.is_set():
+            log.warning("The bus is disconnected; reconnecting.")
+
+    async def on_reconnected() -> None:
+        log.info("The bus is connected again.")
+
+    async def on_closed() -> None:
+        closed.set()
+
+    while True:
+        try:
+            return await nats.connect(
+                url,
+                name=name,
+                connect_timeout=2,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_SECONDS,
+                ping_interval=20,
+                error_cb=on_error,
+                disconnected_cb=on_disconnected,
+                reconnected_cb=on_reconnected,
+                closed_cb=on_closed,
+            )
+        except (nats.errors.Error, OSError) as error:
+            log.warning("The bus cannot be reached yet: %r", error)
+            await asyncio.sleep(RECONNECT_WAIT_SECONDS)

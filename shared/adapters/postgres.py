@@ -1,0 +1,223 @@
+"""The event log in Postgres: append, read, follow.
+
+One connection per process carries the appends (a pool would cost a third of the speed), another the reads; both
+are opened again when they break. Everything that means "not reachable now" is LogUnavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NoReturn
+from uuid import UUID
+
+import asyncpg
+
+from shared.adapters.migrate import check_schema
+from shared.domain.audit import Link
+from shared.domain.errors import LogConflict, LogRefused, LogUnavailable
+from shared.domain.events import NewEvent, Recorded, decode_page, encode_event
+
+PAGE_EVENTS: Final = 5_000
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+STATEMENT_TIMEOUT_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 2.0
+"""How long a follower sleeps at most: notifications only wake it earlier."""
+
+_APPEND: Final = "SELECT first_position, last_version, duplicate FROM log.append($1, $2, $3, $4, $5)"
+_STREAM: Final = """
+    SELECT '[' || coalesce(string_agg('[' || position || ',' || log.microseconds(recorded_at) || ',"' || stream || '",'
+                                      || version || ',' || data::text || ']', ',' ORDER BY version), '') || ']'
+      FROM log.events WHERE stream = $1 AND version > $2"""
+
+_LINKS: Final = """
+    SELECT position, stream, version, log.canonical(position, stream, version, id, type, log.microseconds(recorded_at),
+                                                    data::text, meta::text), hash
+      FROM log.events WHERE position > $1 AND position <= $2 ORDER BY position"""
+
+_GONE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError)
+_STARTING = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where the events went. `duplicate`: they were there already."""
+
+    first_position: int
+    last_version: int
+    duplicate: bool
+
+
+class _Link:
+    """One connection that is opened when it is needed and again after it broke; used by one caller at a time."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self._open()
+            try:
+                yield self._connection
+            except (*_GONE, *_STARTING) as error:
+                self._connection.terminate()
+                _unavailable(error)
+
+    async def _open(self) -> asyncpg.Connection:
+        connection: asyncpg.Connection | None = None
+        try:
+            connection = await asyncpg.connect(
+                self._dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS
+            )
+            await check_schema(connection)
+        except (*_GONE, *_STARTING) as error:
+            _unavailable(error)
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
+            raise LogRefused(f"The event log refuses this user: {error}.", "Check POSTGRES_DSN.") from error
+        return connection
+
+    async def close(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            with contextlib.suppress(*_GONE, *_STARTING):
+                await self._connection.close(timeout=2)
+
+
+class EventLog:
+    """The log of everything that happened."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._writer = _Link(dsn)
+        self._readers = (_Link(dsn), _Link(dsn))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await asyncio.gather(self._writer.close(), *(reader.close() for reader in self._readers))
+
+    async def append(self, stream: str, expected_version: int | None, events: Sequence[NewEvent]) -> Appended:
+        """Record events at the end of a stream, all or none.
+
+        `expected_version` is the version the decision was made on; None for facts that hold anyway. The same ids
+        again change nothing. Raises LogConflict (decide again), LogUnavailable, LogRefused.
+        """
+        try:
+            async with self._writer.use() as connection:
+                row = await connection.fetchrow(
+                    _APPEND,
+                    stream,
+                    expected_version,
+                    [event.id for event in events],
+                    [type(event.event).__name__ for event in events],
+                    [encode_event(event.event) for event in events],
+                )
+        except asyncpg.SerializationError as error:
+            raise LogConflict(stream, expected_version or 0, int(error.detail or 0)) from error
+        except asyncpg.PostgresError as error:
+            raise LogRefused(f"The event log refuses an append to {stream}: {error}.") from error
+        if row is None:
+            raise LogRefused(f"The event log said nothing about an append to {stream}.")
+        return Appended(row["first_position"], row["last_version"], row["duplicate"])
+
+    async def has_event(self, event: UUID) -> bool:
+        """Whether an event of this id is recorded."""
+        async with self._readers[0].use() as connection:
+            return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM log.events WHERE id = $1)", event))
+
+    async def read_stream(self, stream: str, after_version: int = 0) -> list[Recorded]:
+        """The events of one stream after a version, oldest first."""
+        async with self._readers[0].use() as connection:
+            return decode_page(str(await connection.fetchval(_STREAM, stream, after_version)))
+
+    async def head(self) -> int:
+        """The newest position; 0 in an empty log."""
+        async with self._readers[0].use() as connection:
+            return int(await connection.fetchval("SELECT coalesce(max(position), 0) FROM log.events"))
+
+    async def position_at(self, moment: datetime) -> int:
+        """The newest position recorded at or before a moment; 0 before the first."""
+        async with self._readers[0].use() as connection:
+            return int(await connection.fetchval("SELECT log.position_at($1)", moment))
+
+    async def pages(self, after: int = 0, upto: int | None = None) -> AsyncIterator[list[Recorded]]:
+        """The log after a position, in pages, oldest first; the next page is fetched while one is worked on."""
+        end = await self.head() if upto is None else upto
+        starts = list(range(after, end, PAGE_EVENTS))
+        ahead: asyncio.Task[str] | None = None
+        try:
+            for number, start in enumerate(starts):
+                text = await (ahead or self._page(number, start, end))
+                following = starts[number + 1 : number + 2]
+                ahead = asyncio.create_task(self._page(number + 1, following[0], end)) if following else None
+                await asyncio.sleep(0)  # lets the request for the next page leave before this one is decoded
+                yield decode_page(text)
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _page(self, number: int, start: int, end: int) -> str:
+        async with self._readers[number % 2].use() as connection:
+            return str(await connection.fetchval("SELECT log.page($1, $2)", start, min(start + PAGE_EVENTS, end)))
+
+    async def links(self, after: int, upto: int) -> AsyncIterator[list[Link]]:
+        """What the hash chain is made of, in pages; the database builds the bytes that were hashed."""
+        for start in range(after, upto, PAGE_EVENTS):
+            async with self._readers[0].use() as connection:
+                rows = await connection.fetch(_LINKS, start, min(start + PAGE_EVENTS, upto))
+            yield [Link(*row) for row in rows]
+
+    async def anchors(self) -> list[tuple[int, bytes]]:
+        """The anchored positions with the hash that was there."""
+        async with self._readers[0].use() as connection:
+            rows = await connection.fetch("SELECT position, hash FROM log.anchors ORDER BY position")
+            return [(row["position"], row["hash"]) for row in rows]
+
+    async def follow(self, after: int) -> AsyncIterator[list[Recorded]]:
+        """Everything after a position, for ever; an empty page means: caught up.
+
+        Notifications only wake it: it always reads from its own position, and looks every POLL_SECONDS anyway.
+        Raises LogUnavailable when the log goes away; the caller follows again from where it was.
+        """
+        woken = asyncio.Event()
+        async with self._listening(woken):
+            position = after
+            while True:
+                async for page in self.pages(position):
+                    position = page[-1].position
+                    yield page
+                yield []
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+                woken.clear()
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, woken: asyncio.Event) -> AsyncIterator[None]:
+        try:
+            listener = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT_SECONDS)
+        except (*_GONE, *_STARTING) as error:
+            _unavailable(error)
+        try:
+            listener.add_termination_listener(lambda _: woken.set())
+            await listener.add_listener("events", lambda *_: woken.set())
+            yield
+        finally:
+            listener.terminate()
+
+
+def _unavailable(error: BaseException) -> NoReturn:
+    reason = str(error) or type(error).__name__
+    raise LogUnavailable(f"The event log cannot be reached: {reason}.", "Is Postgres running?") from error

@@ -1,0 +1,96 @@
+"""Every error this product raises on purpose.
+
+BackupManagerError          what happened, to what, and what the reader can do
+├── NameRefused             a host, store or snapshot name that must not reach a path, a subject or a process
+├── MessageRefused          a bus message that does not say what it should
+├── SettingsRefused         every wrong line of .env and backup.toml at once
+├── LogConflict             an append expected another version: decide again
+├── LogUnavailable          the event log cannot be reached now
+├── LogRefused              the event log will never accept this append
+├── SchemaMismatch          the database was made by another version of this program
+├── StoreRefused            BACKUP_ROOT is missing, not a store, another store, or cannot be written
+├── HostBusy                another process holds the lock of this host and job
+├── HostUnreachable         the host is offline: nothing is wrong, try later
+├── RunFailed               a run ended badly and said why
+├── RunLost                 this worker may no longer own its run: it stops at once
+└── ToolMissing             a program this machine needs is not there
+"""
+
+from __future__ import annotations
+
+
+class BackupManagerError(Exception):
+    """Something went wrong that a person can read and act on.
+
+    `message` says what happened and to what; `hint` says what to do next and may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} {hint}".strip())
+        self.message = message
+        self.hint = hint
+
+
+class NameRefused(BackupManagerError):
+    """A name that is not safe as a path, a bus subject and a key."""
+
+
+class MessageRefused(BackupManagerError):
+    """A bus message that cannot be understood. It is recorded and never delivered again."""
+
+
+class SettingsRefused(BackupManagerError):
+    """The settings have errors. `problems` lists each by key, value and what is allowed."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class LogConflict(BackupManagerError):
+    """The stream has moved on since it was read; `actual_version` is where it is now."""
+
+    def __init__(self, stream: str, expected_version: int, actual_version: int) -> None:
+        super().__init__(f"Event stream {stream} is at version {actual_version}, not {expected_version}.")
+        self.actual_version = actual_version
+
+
+class LogUnavailable(BackupManagerError):
+    """The event log cannot be reached. Facts go to the spool; decisions wait."""
+
+
+class LogRefused(BackupManagerError):
+    """The event log refuses this append and would refuse it again."""
+
+
+class SchemaMismatch(BackupManagerError):
+    """The database schema and this program do not belong together."""
+
+
+class StoreRefused(BackupManagerError):
+    """The backup drive is not there, is not a store, is another store, or cannot be written."""
+
+
+class HostBusy(BackupManagerError):
+    """Another process works on this host and job."""
+
+
+class HostUnreachable(BackupManagerError):
+    """The host does not answer. An outcome of its own, not a failure."""
+
+
+class RunFailed(BackupManagerError):
+    """A run ended badly. `transient` is true when trying the same slot again may help."""
+
+    def __init__(self, message: str, hint: str = "", *, code: str, transient: bool = False) -> None:
+        super().__init__(message, hint)
+        self.code = code
+        self.transient = transient
+
+
+class RunLost(BackupManagerError):
+    """Nobody confirms any more that this worker owns its run; its processes were ended."""
+
+
+class ToolMissing(BackupManagerError):
+    """A program that this machine needs is not installed or does not work here."""

@@ -1,0 +1,85 @@
+"""Names that become paths, subjects and keys: checked once at the edge, trusted inside."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final, NewType
+
+from shared.domain.errors import NameRefused
+
+HostName = NewType("HostName", str)
+StoreName = NewType("StoreName", str)
+SnapshotName = NewType("SnapshotName", str)
+
+RESERVED_HOST_NAMES: Final = frozenset(
+    {
+        "archives",
+        "current",
+        "daily",
+        "golden",
+        "hourly",
+        "latest",
+        "lost-found",
+        "monthly",
+        "snapshots",
+        "trash",
+    }
+)
+"""Words that mean something else in a path or a page of this product."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+_SNAPSHOT_NAME = re.compile(r"(\d{4})-(\d\d)-(\d\d)_(\d\d)(\d\d)(\d\d)?", re.ASCII)
+_ALLOWED = "Allowed: 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit."
+
+
+def parse_host_name(text: str) -> HostName:
+    """The text as a host name. Raises NameRefused."""
+    if not _NAME.fullmatch(text):
+        raise NameRefused(f"{text!r} is not a host name.", _ALLOWED)
+    if text in RESERVED_HOST_NAMES:
+        raise NameRefused(
+            f"{text!r} is a reserved name.", "Give the host another name; its address may stay what it is."
+        )
+    return HostName(text)
+
+
+def parse_store_name(text: str) -> StoreName:
+    """The text as the name of a store. Raises NameRefused."""
+    if not _NAME.fullmatch(text):
+        raise NameRefused(f"{text!r} is not a store name.", _ALLOWED)
+    return StoreName(text)
+
+
+def snapshot_name(slot: datetime) -> SnapshotName:
+    """The directory name of the snapshot of a slot, in UTC; seconds only where a trigger asked between minutes."""
+    pattern = "%Y-%m-%d_%H%M%S" if slot.second else "%Y-%m-%d_%H%M"
+    return SnapshotName(slot.astimezone(UTC).strftime(pattern))
+
+
+def parse_snapshot_name(text: str) -> datetime:
+    """The slot that a snapshot directory is named after. Raises NameRefused."""
+    match = _SNAPSHOT_NAME.fullmatch(text)
+    try:
+        if match:
+            slot = datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)  # type: ignore[misc, arg-type]  # the pattern fixes the number of parts
+            if snapshot_name(slot) == text:
+                return slot
+    except ValueError:
+        pass  # 2026-02-30 has the shape of a name and is not a day
+    raise NameRefused(f"{text!r} is not the name of a snapshot.", "Allowed: YYYY-MM-DD_HHMM in UTC.")
+
+
+def host_stream(host: HostName) -> str:
+    """The event stream of a host."""
+    return f"host-{host}"
+
+
+def store_stream(store: StoreName) -> str:
+    """The event stream of a store."""
+    return f"store-{store}"
+
+
+SETTINGS_STREAM: Final = "settings"
+REFUSED_STREAM: Final = "refused"
+HOST_STREAM_PREFIX: Final = "host-"

@@ -1,0 +1,56 @@
+"""Which slots are due. Slots are multiples of the interval since 1970, UTC: no daylight saving, no drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from shared.domain.events import Job
+from shared.domain.messages import Tick
+from shared.domain.names import HostName, StoreName
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How often a job runs for a host."""
+
+    job: Job
+    host: HostName
+    store: StoreName
+    interval_hours: int
+
+
+def newest_slot(interval_hours: int, now: datetime) -> datetime:
+    """The newest slot at or before now."""
+    seconds = interval_hours * 3600
+    return datetime.fromtimestamp(int(now.timestamp()) // seconds * seconds, UTC)
+
+
+def next_slot(interval_hours: int, now: datetime) -> datetime:
+    """The first slot after now."""
+    return newest_slot(interval_hours, now) + timedelta(hours=interval_hours)
+
+
+def due_ticks(plans: Iterable[Plan], settled: Mapping[tuple[Job, HostName], datetime], now: datetime) -> list[Tick]:
+    """A tick for each plan whose newest slot is not settled yet; older missed slots are never made up for.
+
+    `settled` is the newest slot that is done (or refused for good) for a job and host.
+    """
+    ticks = []
+    for plan in plans:
+        slot = newest_slot(plan.interval_hours, now)
+        done = settled.get((plan.job, plan.host))
+        if done is None or done < slot:
+            ticks.append(Tick(plan.job, plan.store, plan.host, slot))
+    return ticks
+
+
+def next_due(plans: Iterable[Plan], now: datetime) -> datetime | None:
+    """The next moment at which any plan has a new slot."""
+    return min((next_slot(plan.interval_hours, now) for plan in plans), default=None)
+
+
+def trigger_slot(asked_at: datetime) -> datetime:
+    """The slot of a run that was asked for: the second of the wish."""
+    return asked_at.astimezone(UTC).replace(microsecond=0)

@@ -1,0 +1,56 @@
+"""Makes database and bus ready for the services; safe to repeat, and to interrupt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from shared.adapters.jetstream import Bus
+from shared.adapters.migrate import migrate
+from shared.config import Settings
+from shared.domain.errors import LogRefused, LogUnavailable
+
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """What was done: the migrations that were applied."""
+
+    migrations: tuple[str, ...]
+
+
+async def provision(
+    settings: Settings, *, admin_dsn: str, nats_url: str, passwords: Mapping[str, str] | None = None
+) -> Provisioned:
+    """Create roles, schema, streams and consumers, or bring them up to date.
+
+    Raises LogUnavailable, LogRefused, SchemaMismatch and BusUnavailable.
+    """
+    applied = await provision_log(admin_dsn, passwords or {})
+    bus = await Bus.connect(nats_url, "provision")
+    try:
+        stores = {settings.store, *(host.store for host in settings.hosts)}
+        await bus.provision(stores, settings.timing.ack_wait_seconds)
+    finally:
+        await bus.close()
+    return Provisioned(tuple(applied))
+
+
+async def provision_log(admin_dsn: str, passwords: Mapping[str, str]) -> list[str]:
+    """The database part of it; returns the migrations that were applied."""
+    try:
+        connection = await asyncpg.connect(admin_dsn, timeout=CONNECT_TIMEOUT_SECONDS)
+    except (OSError, asyncpg.CannotConnectNowError, TimeoutError) as error:
+        raise LogUnavailable(f"Postgres cannot be reached: {error}.", "Is it running?") from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise LogRefused(f"Postgres refuses the administrator: {error}.", "Check POSTGRES_ADMIN_DSN.") from error
+    try:
+        return await migrate(connection, dict(passwords))
+    finally:
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            await connection.close()

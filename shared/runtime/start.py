@@ -1,0 +1,52 @@
+"""From the environment to a running service: the same for every one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from shared.config import Settings, load_settings
+from shared.domain.errors import SettingsRefused
+from shared.runtime.service import run_service
+
+ENV_FILE = "BACKUP_ENV_FILE"
+TOML_FILE = "BACKUP_TOML_FILE"
+
+
+def start_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> int:
+    """Load the settings and run a service; returns the exit code."""
+
+    async def main(stop: asyncio.Event) -> None:
+        await serve(service_settings(), stop)
+
+    return run_service(name, main)
+
+
+def service_settings() -> Settings:
+    """The settings of a process that needs the bus and the log. Raises SettingsRefused."""
+    settings = settings_here()
+    missing = [
+        name for name, value in (("NATS_URL", settings.nats_url), ("POSTGRES_DSN", settings.postgres_dsn)) if not value
+    ]
+    if missing:
+        raise SettingsRefused(tuple(f"{name} is not set; a service needs it to run." for name in missing))
+    return settings
+
+
+def settings_here() -> Settings:
+    """The settings of the environment, .env and backup.toml. Raises SettingsRefused."""
+    environ = dict(os.environ)
+    return load_settings(
+        environ,
+        env_file=_file(environ.pop(ENV_FILE, None), ".env"),
+        toml_file=_file(environ.pop(TOML_FILE, None), "backup.toml"),
+    )
+
+
+def _file(named: str | None, usual: str) -> Path | None:
+    """A file that was asked for by name must be there; the usual one only counts when it is."""
+    if named is not None:
+        return Path(named)
+    return Path(usual) if Path(usual).exists() else None

@@ -1,0 +1,154 @@
+"""The loop of every worker: take one tick when idle, prove all the time that it is still ours, settle it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from shared.adapters.clock import SystemClock
+from shared.adapters.jetstream import BusUnavailable, Delivery, Inbox
+from shared.adapters.journal import about
+from shared.domain.errors import HostBusy, MessageRefused
+from shared.domain.messages import Tick, decode_tick
+
+SETTLE_ATTEMPTS: Final = 5
+BUSY_RETRY_SECONDS: Final = 30.0
+ERROR_RETRY_SECONDS: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The tick is worked off."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryIn:
+    """The tick is to come again after so many seconds."""
+
+    seconds: float
+
+
+Disposition = Done | RetryIn
+Handle = Callable[[Tick], Awaitable[Disposition]]
+Reject = Callable[[str, str, bytes], Awaitable[None]]
+"""Records a message that cannot be understood: its subject, the reason, its body."""
+
+
+class Worker:
+    """Works off the ticks of one inbox, one at a time."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        handle: Handle,
+        reject: Reject,
+        *,
+        ack_wait_seconds: float,
+        heartbeat_seconds: float,
+        drain_seconds: float,
+        clock: SystemClock,
+    ) -> None:
+        self._inbox = inbox
+        self._handle = handle
+        self._reject = reject
+        self._ack_wait_seconds = ack_wait_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._drain_seconds = drain_seconds
+        self._clock = clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; a job under way then gets `drain_seconds` to end by itself."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                fetching = asyncio.create_task(self._inbox.next())
+                await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not fetching.done():
+                    fetching.cancel()
+                    await asyncio.gather(fetching, return_exceptions=True)
+                    break
+                if (delivery := fetching.result()) is not None:
+                    await self._work(delivery, stopping)
+        finally:
+            stopping.cancel()
+            await self._inbox.leave()
+
+    async def _work(self, delivery: Delivery, stopping: asyncio.Task[bool]) -> None:
+        try:
+            tick = decode_tick(delivery.subject, delivery.body)
+        except MessageRefused as error:
+            await self._refuse(delivery, error.message)
+            return
+        with about(host=tick.host, job=tick.job):
+            await self._work_tick(delivery, tick, stopping)
+
+    async def _work_tick(self, delivery: Delivery, tick: Tick, stopping: asyncio.Task[bool]) -> None:
+        work = asyncio.create_task(self._decide(tick))
+        heart = asyncio.create_task(self._beat(delivery, work))
+        try:
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await asyncio.wait({work}, timeout=self._drain_seconds)
+            if not work.done():
+                log.info("Stopping: the run is given up and will be taken by another worker.")
+                work.cancel()
+            result = (await asyncio.gather(work, return_exceptions=True))[0]
+        finally:
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
+        lost = heart.done() and not heart.cancelled()
+        if lost:
+            log.error("Nobody confirms that this run is ours any more; it was ended and is left to others.")
+        elif isinstance(result, BaseException):
+            await self._settle(delivery, RetryIn(1.0 if stopping.done() else ERROR_RETRY_SECONDS))
+        else:
+            await self._settle(delivery, result)
+
+    async def _decide(self, tick: Tick) -> Disposition:
+        try:
+            return await self._handle(tick)
+        except HostBusy as error:
+            log.info("%s Trying again in %g s.", error.message, BUSY_RETRY_SECONDS)
+            return RetryIn(min(BUSY_RETRY_SECONDS, self._ack_wait_seconds))
+        except Exception:
+            log.exception("The run could not be handled; trying again in %g s.", ERROR_RETRY_SECONDS)
+            raise
+
+    async def _beat(self, delivery: Delivery, work: asyncio.Task[Disposition]) -> None:
+        """Ends, having cancelled the work, when ownership was not confirmed for half of the ack wait.
+
+        Half, because the rival may start at the whole: by then our processes must be gone.
+        """
+        confirmed = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(self._heartbeat_seconds)
+            try:
+                await delivery.heartbeat()
+                confirmed = self._clock.monotonic()
+            except BusUnavailable:
+                if self._clock.monotonic() - confirmed > self._ack_wait_seconds / 2:
+                    work.cancel()
+                    return
+
+    async def _settle(self, delivery: Delivery, disposition: Disposition) -> None:
+        for attempt in range(1, SETTLE_ATTEMPTS + 1):
+            with contextlib.suppress(BusUnavailable):
+                if isinstance(disposition, RetryIn):
+                    await delivery.retry_in(disposition.seconds)
+                else:
+                    await delivery.done()
+                return
+            await self._clock.sleep(min(0.5 * attempt, 2.0))
+        log.warning("The bus does not take the answer; the tick will come again and be found done.")
+
+    async def _refuse(self, delivery: Delivery, reason: str) -> None:
+        log.warning("A message is refused: %s", reason)
+        await self._reject(delivery.subject, reason, delivery.body)
+        with contextlib.suppress(BusUnavailable):
+            await delivery.reject(reason)
