@@ -97,10 +97,8 @@ class System:
 
     async def _start_servers(self, stack: contextlib.AsyncExitStack, progress: Callable[[str], None]) -> Connections:
         await asyncio.to_thread(make_directory, self._data_dir)
-        admin_dsn, dsn = (
-            self._environ.get("POSTGRES_ADMIN_DSN", self._settings.postgres_dsn),
-            self._settings.postgres_dsn,
-        )
+        dsn = self._settings.postgres_dsn
+        admin_dsn = self._settings.postgres_admin_dsn or dsn
         passwords: dict[str, str] = {}
         if not dsn:
             progress("Starting the event log (Postgres)")

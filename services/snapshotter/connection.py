@@ -68,13 +68,6 @@ class Connection:
         socket = f"{sandbox.INSIDE_SOCKETS if inside else self.sockets}/ssh"
         return f"ssh -F /dev/null -S {socket} -o ControlMaster=no -o BatchMode=yes -o ProxyCommand=/bin/false"
 
-    async def remote(self, *command: str, timeout_seconds: float = 30.0) -> process.Finished:
-        """Run a command on the host."""
-        if self.sockets is None:
-            return await process.run(command, timeout_seconds=timeout_seconds)
-        shell = (self.shell(inside=False) or "").split()
-        return await process.run([*shell, "--", self.host.name, *command], timeout_seconds=timeout_seconds)
-
 
 def _marked(path: str) -> str:
     """The path with rsync's /./ in it: what lies behind is the path inside the snapshot."""
@@ -85,6 +78,7 @@ def _marked(path: str) -> str:
 async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Connection]:
     """A connection to the host while the block runs. Raises HostUnreachable or RunFailed."""
     if host.transport == "local":
+        _refuse_own_store(host, settings)
         yield Connection(host, None)
         return
     # Not below the data folder: a socket's path may have 107 bytes at most.
@@ -95,6 +89,17 @@ async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Con
         async with await process.start(argv, stdout=asyncio.subprocess.DEVNULL) as master:
             await _opened(host, sockets / "ssh", master)
             yield Connection(host, sockets)
+
+
+def _refuse_own_store(host: HostSettings, settings: Settings) -> None:
+    for path in host.paths:
+        source = Path(path.replace("/./", "/"))
+        if settings.backup_root.is_relative_to(source):
+            raise RunFailed(
+                f"{source} contains BACKUP_ROOT {settings.backup_root}: every snapshot would hold all older ones.",
+                "Back up narrower paths of this machine.",
+                code="own_store",
+            )
 
 
 def master_arguments(host: HostSettings, settings: Settings, socket: Path) -> list[str]:

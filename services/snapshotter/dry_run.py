@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
+from services.snapshotter import sandbox
 from services.snapshotter.connection import Connection, connected
-from services.snapshotter.rsync import Ability
+from services.snapshotter.rsync import Ability, Complaints, judge
+from shared.adapters import process
 from shared.config import HostSettings, Settings
 from shared.domain.errors import HostUnreachable, RunFailed
 
-MIN_VERSION: Final = (3, 2, 0)
-_VERSION: Final = re.compile(rb"rsync +version +v?(\d+)\.(\d+)\.(\d+)")
+LIST_TIMEOUT_SECONDS = 60.0
 
 
 async def try_host(host: HostSettings, settings: Settings, ability: Ability) -> tuple[bool, list[str]]:
@@ -21,9 +19,13 @@ async def try_host(host: HostSettings, settings: Settings, ability: Ability) -> 
     try:
         async with connected(host, settings) as connection:
             good.append(f"{host.name} answers and accepts our key." if connection.sockets else "This machine itself.")
-            await _try_rsync(connection, good, bad)
-            for path in host.paths:
-                await _try_path(connection, path.replace("/./", "/"), good, bad)
+            for source in connection.sources(inside=ability.confined):
+                path = source.split(":", 1)[-1].replace("/./", "/").removeprefix(sandbox.INSIDE_SOURCE)
+                problem = await _try_path(connection, ability, f"{source}/")
+                if problem:
+                    bad.append(f"{path} cannot be read: {problem}")
+                else:
+                    good.append(f"{path} can be read.")
     except (HostUnreachable, RunFailed) as error:
         bad.append(f"{error.message} {error.hint}".strip())
     if not ability.confined:
@@ -31,24 +33,23 @@ async def try_host(host: HostSettings, settings: Settings, ability: Ability) -> 
     return not bad, [*bad, *good]
 
 
-async def _try_rsync(connection: Connection, good: list[str], bad: list[str]) -> None:
-    shown = await connection.remote("rsync", "--version")
-    match = _VERSION.search(shown.stdout)
-    if match is None:
-        bad.append("There is no rsync on the host, or our key may not run it. Install rsync there.")
-        return
-    version = tuple(int(part) for part in match.groups())
-    words = ".".join(str(part) for part in version)
-    if version < MIN_VERSION:
-        bad.append(f"The host's rsync is {words}; 3.2.0 or newer is needed. Update it.")
-    else:
-        good.append(f"The host's rsync is {words}.")
-
-
-async def _try_path(connection: Connection, path: str, good: list[str], bad: list[str]) -> None:
-    listed = await connection.remote("rsync", "--list-only", "--no-recursive", "--dirs", "--", f"{path}/")
-    if listed.returncode == 0:
-        good.append(f"{path} can be read.")
-    else:
-        reason = listed.said.splitlines()[0][:200] if listed.said else "no reason given"
-        bad.append(f"{path} cannot be read: {reason}. Check the path and the rights of {connection.host.user}.")
+async def _try_path(connection: Connection, ability: Ability, source: str) -> str:
+    """What is wrong with listing a path the way a snapshot would read it; nothing when it works."""
+    inside = ability.confined
+    shell = connection.shell(inside=inside)
+    command = ["rsync", "--list-only", "--dirs", "--checksum-choice=xxh128", *(["-e", shell] if shell else [])]
+    source = f"{connection.host.name}{source}" if source.startswith(":") else source
+    command += ["--", source]
+    if inside:
+        command = sandbox.confined(
+            command, host_folder=None, sockets=connection.sockets, sources=connection.local_paths
+        )
+    listed = await process.run(command, timeout_seconds=LIST_TIMEOUT_SECONDS, env=sandbox.ENVIRONMENT)
+    complaints = Complaints()
+    complaints.add(listed.stderr)
+    complaints.end()
+    try:
+        verdict = judge(listed.returncode, complaints)
+    except RunFailed as error:
+        return f"{error.message} {error.hint}".strip()
+    return " ".join(verdict.warnings) if verdict.degraded else ""

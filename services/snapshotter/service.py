@@ -81,7 +81,7 @@ async def _enrol(store: Store, events: EventLog) -> None:
         elif enrolled[-1].uuid != identity.uuid:
             raise StoreRefused(
                 f"{store.root} is another drive than the one known as {identity.name!r}.",
-                "Mount the right drive, or give this one another name in BACKUP_STORE.",
+                "Mount the right drive.",
             )
     except LogUnavailable:
         log.warning("The event log is away: the drive is recognised by its own word only.")

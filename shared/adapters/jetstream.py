@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -222,14 +221,15 @@ async def _connect(url: str, name: str, closed: asyncio.Event, leaving: asyncio.
         closed.set()
 
     while True:
+        client = Client()
         try:
-            return await nats.connect(
+            await client.connect(
                 url,
                 name=name,
                 connect_timeout=2,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_WAIT_SECONDS,
+                reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # it is only slept for
                 ping_interval=20,
                 error_cb=on_error,
                 disconnected_cb=on_disconnected,
@@ -238,4 +238,8 @@ async def _connect(url: str, name: str, closed: asyncio.Event, leaving: asyncio.
             )
         except (nats.errors.Error, OSError) as error:
             log.warning("The bus cannot be reached yet: %r", error)
+            await client.close()  # a client that could not connect keeps its socket
+            closed.clear()
             await asyncio.sleep(RECONNECT_WAIT_SECONDS)
+        else:
+            return client

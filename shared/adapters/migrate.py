@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from shared.domain.errors import SchemaMismatch
+from shared.domain.errors import LogUnavailable, SchemaMismatch
 
 LOCK_KEY: Final = 7_215_083_441
 """Any number that nobody else in the database uses."""
@@ -48,7 +48,8 @@ async def migrate(connection: asyncpg.Connection, passwords: dict[str, str] | No
     """Bring the database up to date; returns the names of the files that were applied.
 
     `passwords` maps roles to the passwords they get. Needs a role that may create roles and schemas.
-    Raises SchemaMismatch when the database was made by a newer version or by other files.
+    Raises SchemaMismatch when the database was made by a newer version or by other files, and LogUnavailable when
+    somebody else is migrating it and does not come to an end.
     """
     await _lock(connection)
     try:
@@ -64,7 +65,8 @@ async def migrate(connection: asyncpg.Connection, passwords: dict[str, str] | No
             await _apply(connection, migration)
         return [migration.name for migration in pending]
     finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK_KEY)
+        if not connection.is_closed():  # the lock of a lost connection is gone with it
+            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK_KEY)
 
 
 async def check_schema(connection: asyncpg.Connection) -> None:
@@ -101,9 +103,14 @@ def pending_migrations(known: list[Migration], applied: dict[int, str]) -> list[
 
 async def _lock(connection: asyncpg.Connection) -> None:
     # A blocking lock would deadlock with CREATE INDEX CONCURRENTLY in a migration that runs elsewhere.
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):  # noqa: ASYNC110  # it lives in another process
-            await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):  # noqa: ASYNC110  # it lives in another process
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise LogUnavailable(
+            f"Another process has been migrating this database for {WAIT_SECONDS:g} s.", "Is it still running?"
+        ) from error
 
 
 async def _applied(connection: asyncpg.Connection) -> dict[int, str]:

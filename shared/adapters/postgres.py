@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn
@@ -38,7 +38,13 @@ _LINKS: Final = """
                                                     data::text, meta::text), hash
       FROM log.events WHERE position > $1 AND position <= $2 ORDER BY position"""
 
-_GONE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError)
+_GONE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a statement right after the server's goodbye, before its socket is closed
+    TimeoutError,
+)
 _STARTING = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -78,12 +84,15 @@ class _Link:
                 _unavailable(error)
 
     async def _open(self) -> asyncpg.Connection:
-        connection: asyncpg.Connection | None = None
         try:
             connection = await asyncpg.connect(
                 self._dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS
             )
-            await check_schema(connection)
+            try:
+                await check_schema(connection)
+            except BaseException:
+                connection.terminate()
+                raise
         except (*_GONE, *_STARTING) as error:
             _unavailable(error)
         except asyncpg.InvalidAuthorizationSpecificationError as error:
@@ -152,7 +161,7 @@ class EventLog:
         async with self._readers[0].use() as connection:
             return int(await connection.fetchval("SELECT log.position_at($1)", moment))
 
-    async def pages(self, after: int = 0, upto: int | None = None) -> AsyncIterator[list[Recorded]]:
+    async def pages(self, after: int = 0, upto: int | None = None) -> AsyncGenerator[list[Recorded], None]:
         """The log after a position, in pages, oldest first; the next page is fetched while one is worked on."""
         end = await self.head() if upto is None else upto
         starts = list(range(after, end, PAGE_EVENTS))
@@ -186,7 +195,7 @@ class EventLog:
             rows = await connection.fetch("SELECT position, hash FROM log.anchors ORDER BY position")
             return [(row["position"], row["hash"]) for row in rows]
 
-    async def follow(self, after: int) -> AsyncIterator[list[Recorded]]:
+    async def follow(self, after: int) -> AsyncGenerator[list[Recorded], None]:
         """Everything after a position, for ever; an empty page means: caught up.
 
         Notifications only wake it: it always reads from its own position, and looks every POLL_SECONDS anyway.

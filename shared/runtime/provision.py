@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +15,14 @@ from shared.config import Settings
 from shared.domain.errors import LogRefused, LogUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
+LOST: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ async def provision_log(admin_dsn: str, passwords: Mapping[str, str]) -> list[st
         raise LogRefused(f"Postgres refuses the administrator: {error}.", "Check POSTGRES_ADMIN_DSN.") from error
     try:
         return await migrate(connection, dict(passwords))
+    except LOST as error:
+        raise LogUnavailable(f"Postgres went away: {error}.", "Run this again; nothing was done by halves.") from error
     finally:
-        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            await connection.close()
+        with contextlib.suppress(*LOST, TimeoutError):
+            await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)

@@ -27,11 +27,11 @@ BOUND_SECONDS = 60
 OVERSIZED_BYTES = 2 * 1024 * 1024
 
 HOLDER = """
-import asyncio, pathlib, sys
+import asyncio, os, pathlib, sys
 from services.embedded.nats import EmbeddedNats
 async def main():
     async with EmbeddedNats(pathlib.Path(sys.argv[1])) as server:
-        print(server.pid, server.port, flush=True)
+        os.write(1, b"%d %d\\n" % (server.pid, server.port))
         await server.wait()
 asyncio.run(main())
 """

@@ -29,11 +29,11 @@ needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root has another user 
 BOUND_SECONDS = 60
 
 HOLDER = """
-import asyncio, pathlib, sys
+import asyncio, os, pathlib, sys
 from services.embedded.postgres import EmbeddedPostgres
 async def main():
     async with EmbeddedPostgres(pathlib.Path(sys.argv[1])) as postgres:
-        print(postgres.pid, flush=True)
+        os.write(1, b"%d\\n" % postgres.pid)
         await postgres.wait()
 asyncio.run(main())
 """

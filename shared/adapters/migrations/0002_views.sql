@@ -16,7 +16,7 @@ CREATE VIEW api.jobs AS
                    WHEN 'SnapshotFailed' THEN 'failed' WHEN 'SnapshotAbandoned' THEN 'abandoned' END AS outcome,
          recorded_at, position
     FROM log.events
-   WHERE type IN ('SnapshotStarted', 'SnapshotCompleted', 'SnapshotFailed', 'SnapshotAbandoned');
+   WHERE type IN ('SnapshotStarted', 'SnapshotCompleted', 'SnapshotFailed', 'SnapshotAbandoned') AND stream LIKE 'host-%';
 
 CREATE VIEW api.job_hosts AS
   SELECT DISTINCT ON (host, job) host, job, run, slot, outcome, recorded_at

@@ -1,0 +1,59 @@
+# Every target prepares what it needs by itself; ARGS goes to the command: make demo ARGS=--help
+MAKEFLAGS += --no-print-directory
+SUITES = $(wildcard tests/unit tests/contract tests/integration tests/e2e tests/faults)
+
+.PHONY: help setup dev demo up test unit contracts integration e2e faults bench lint types lock clean
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1	/p' Makefile
+
+setup: ## prepare this checkout for running
+	@deploy/setup run
+
+dev: ## prepare this checkout for working on it
+	@deploy/setup dev
+
+demo: setup ## show it on a made-up host
+	@.venv/bin/backup-manager demo $(ARGS)
+
+up: setup ## run everything, with the settings of .env
+	@.venv/bin/backup-manager up $(ARGS)
+
+test: dev ## all tests
+	@.venv/bin/pytest -q $(SUITES) $(ARGS)
+
+unit: dev ## tests of pure functions, in seconds
+	@.venv/bin/pytest -q tests/unit $(ARGS)
+
+contracts: dev ## tests of what others rely on: formats, schemas, samples
+	@.venv/bin/pytest -q tests/contract $(ARGS)
+
+integration: dev ## tests with real servers, processes and disks
+	@.venv/bin/pytest -q tests/integration $(ARGS)
+
+e2e: dev ## whole stories through the command line
+	@.venv/bin/pytest -q tests/e2e $(ARGS)
+
+faults: dev ## kill -9, full disks, cut networks
+	@.venv/bin/pytest -q tests/faults $(ARGS)
+
+bench: dev ## measure, and compare
+	@.venv/bin/python -m tests.bench $(ARGS)
+
+lint: dev ## style, and the direction of imports
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/lint-imports
+
+types: dev ## mypy, strict
+	@.venv/bin/mypy $(ARGS)
+
+LOCK = .venv/bin/uv pip compile pyproject.toml --extra embedded --extra build --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -q
+lock: dev ## make both lock files again; UPGRADE=--upgrade takes newer versions
+	@.venv/bin/pip install -q --disable-pip-version-check uv
+	$(LOCK) $(UPGRADE) -o requirements.lock
+	$(LOCK) $(UPGRADE) --extra dev -o requirements-dev.lock
+
+clean: ## remove what was made here (never the backups)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache build dist
+	@find services shared tests -name __pycache__ -prune -exec rm -rf {} +

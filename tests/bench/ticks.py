@@ -1,0 +1,8 @@
+"""Stub."""
+
+from tests.bench.options import Options
+from tests.bench.table import Found
+
+
+async def measure(options: Options) -> Found:
+    return Found("x", [])
