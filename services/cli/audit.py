@@ -37,9 +37,12 @@ def audit(*, as_json: bool) -> None:
 async def _audit(settings: Settings) -> tuple[list[Finding], list[str]]:
     async with session.event_log(settings) as log:
         chain = await check_chain(log)
+        findings = list(chain.findings)
+        notes = [f"{chain.position:,} events, chain head {chain.head.hex()[:16]}."]
+        if findings:
+            notes.append("The drive was not compared: what the log says of it cannot be trusted.")
+            return findings, notes
         state = await session.state_of(log)
-    notes = [f"{chain.position:,} events, chain head {chain.head.hex()[:16]}."]
-    findings = list(chain.findings)
     try:
         store = Store.open(settings.backup_root, settings.store)
     except StoreRefused as error:

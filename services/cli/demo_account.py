@@ -30,7 +30,7 @@ async def tell(
             f"{event.transferred_files:,}",
             size(event.transferred_bytes),
             size(event.shared_bytes),
-            duration(event.duration_seconds) if event.duration_seconds >= 1 else f"{event.duration_seconds:.1f} s",
+            duration(event.duration_seconds),
         ]
         for event in (first, second)
     ]

@@ -80,7 +80,9 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time, in its two largest units."""
+    """A span of time (seconds), in its two largest units."""
+    if 0 < seconds < 10:
+        return f"{seconds:.1f} s"
     whole = max(0, int(seconds))
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3600)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from services.embedded.directory import make_directory, secret, write_private
+from services.embedded.directory import ServerFailed, make_directory, secret, write_private
 from services.embedded.nats import EmbeddedNats
 from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.supervisor import Child, Supervisor
@@ -23,7 +23,8 @@ from shared.runtime.provision import provision
 SERVICE_ROLE: Final = "backup_worker"
 ROLES: Final = ("backup_worker", "backup_api", "backup_anon")
 CONNECTION_FILE: Final = "connection.env"
-RESTART_DELAY_SECONDS: Final = 0.5
+FIRST_DELAY_SECONDS: Final = 0.5
+LONGEST_DELAY_SECONDS: Final = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -140,11 +141,20 @@ class System:
 
 
 async def _keep_alive(server: Server) -> None:
+    """Start a server again whenever it ends; one that does not come up is tried again until it does."""
+    name = type(server).__name__
     while True:
         code = await server.wait()
-        log.warning("%s ended with code %d; starting it again.", type(server).__name__, code)
-        await asyncio.sleep(RESTART_DELAY_SECONDS)
-        await server.start()
+        log.warning("%s ended with code %d; starting it again.", name, code)
+        delay_seconds = FIRST_DELAY_SECONDS
+        while True:
+            await asyncio.sleep(delay_seconds)
+            try:
+                await server.start()
+                break
+            except ServerFailed as error:
+                delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
+                log.error("%s Trying again in %g s.", error, delay_seconds)
 
 
 def read_connections(data_dir: Path) -> Connections | None:

@@ -6,19 +6,23 @@ A list is made of lines in byte order, one for each entry, from rsync's own outp
 
 Names are bytes as rsync writes them: control characters as \\#ooo, the rest as it is; a directory ends in "/".
 A name never contains "//", so the first "//" ends it. rsync reports a checksum only for what it transferred; for
-the rest the older list's value is carried forward, which is what shares the proof between snapshots.
+the rest the older list's value is carried forward, which is what shares the proof between snapshots. A name that
+became one more name of another file has that file's checksum.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 NO_CHECKSUM: Final = b"-"
+LINKED: Final = b" => "
+"""Before the first name of a file that has several."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -63,6 +67,8 @@ class Tally(msgspec.Struct):
     unchanged: int = 0
     recopied: int = 0
     """Files that are the same as in the base and were transferred all the same: sharing does not work."""
+    links: set[bytes] = msgspec.field(default_factory=set)
+    """Files that got more names; of one that stands further down the list, the checksum was not known yet."""
 
 
 def parse_line(line: bytes) -> Entry:
@@ -74,12 +80,19 @@ def parse_line(line: bytes) -> Entry:
     return Entry(line[:end], itemized, checksum.strip() or NO_CHECKSUM, size, mtime, link)
 
 
-def compare(base: Iterable[bytes], now: Iterable[bytes], tally: Tally) -> Iterator[tuple[bytes, bytes]]:
-    """Merge two sorted lists: yields (line for the new list, line for the change list), either may be empty."""
+def compare(
+    base: Iterable[bytes], now: Iterable[bytes], tally: Tally, linked: Mapping[bytes, bytes] = MappingProxyType({})
+) -> Iterator[tuple[bytes, bytes]]:
+    """Merge two sorted lists: yields (line for the new list, line for the change list), either may be empty.
+
+    `linked` has the checksums of files that got more names, as far as they are known.
+    """
     olds = iter(base)
     old = _next(olds)
     for line in now:
         new = parse_line(line)
+        if _linked_anew(new):
+            new = _with_checksum(new, linked, tally)
         while old is not None and old.key < new.key:
             tally.removed += old.kind == b"f"
             yield b"", _change("removed", old)
@@ -103,24 +116,45 @@ def _next(lines: Iterator[bytes]) -> Entry | None:
 
 def _merge(old: Entry, new: Entry, tally: Tally) -> tuple[bytes, bytes]:
     what = _what_changed(old, new, tally)
-    if new.checksum == NO_CHECKSUM and new.kind == b"f":
+    if new.checksum == NO_CHECKSUM and new.kind == b"f" and not _linked_anew(new):
         new = msgspec.structs.replace(new, checksum=old.checksum)
     return new.line(), _change(what, new) if what else b""
+
+
+def _linked_anew(new: Entry) -> bool:
+    """Whether the name became one more name of another file of this snapshot: it has that file's content now."""
+    return new.itemized[:1] == b"h" and new.link[:4] == LINKED and new.itemized[2:].strip(b". ") != b""
+
+
+def _with_checksum(new: Entry, linked: Mapping[bytes, bytes], tally: Tally) -> Entry:
+    first = new.link[len(LINKED) :]
+    tally.links.add(first)
+    return msgspec.structs.replace(new, checksum=linked.get(first, NO_CHECKSUM))
+
+
+def checksums_of(names: Set[bytes], lines: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The checksums of some files of a list, by the names that are in it."""
+    entries = (parse_line(line) for line in lines if line[: line.index(b"//")] in names)
+    return {entry.key[:-2]: entry.checksum for entry in entries}
 
 
 def _what_changed(old: Entry, new: Entry, tally: Tally) -> str:
     is_file = new.kind == b"f"
     same = (old.size, old.mtime, old.link) == (new.size, new.mtime, new.link)
-    if new.itemized[:1] == b">":
+    flags = new.itemized[2:].strip(b". ")
+    if new.itemized[:1] == b">" or _linked_anew(new):
         if same and old.checksum in {new.checksum, NO_CHECKSUM}:
-            tally.recopied += 1
+            tally.recopied += is_file
             return ""
-        tally.modified += 1
+        tally.modified += is_file
         return "modified"
-    if new.itemized[:1] == b"c" and (new.itemized[2:].strip(b". ") if is_file or new.kind == b"d" else not same):
+    if new.itemized[:1] == b"c" and (flags if is_file or new.kind == b"d" else not same):
         tally.metadata += is_file
         return "metadata" if is_file or new.kind == b"d" else "modified"
-    tally.unchanged += is_file
+    # Made here although nothing of it changed: rsync copied it from the base, because it could not link it.
+    copied = new.itemized[:1] == b"c"
+    tally.recopied += is_file and copied
+    tally.unchanged += is_file and not copied
     return ""
 
 

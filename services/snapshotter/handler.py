@@ -22,6 +22,7 @@ from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import HostFolder, Store
+from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
 from shared.domain.errors import (
     BackupManagerError,
@@ -93,9 +94,9 @@ class Snapshotter:
 
     async def _recover(self, host: HostName, folder: HostFolder) -> HostState | None:
         """The host's state after recovery, or None while the log is away. The caller holds the lock."""
-        if removed := await asyncio.to_thread(folder.remove_partials):
+        if removed := await in_thread(folder.remove_partials):
             log.info("Removed %d partial trees of dead runs.", removed)
-        await asyncio.to_thread(folder.point_links)
+        await in_thread(folder.point_links)
         state = await self._read(host)
         if state is None:
             return None

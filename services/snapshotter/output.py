@@ -67,9 +67,7 @@ class OutputReader:
         token, cut = self._token, len(self._token)
         about_files = [line[cut:] for line in lines if line.startswith(token)]
         if len(about_files) != len(lines):
-            for line in lines:
-                if line and not line.startswith(token):
-                    self._understand(line)
+            self._understand([line for line in lines if line and not line.startswith(token)])
         self.entries += len(about_files)
         about_files.append(b"")
         return b"\n".join(about_files)
@@ -89,12 +87,13 @@ class OutputReader:
             received_bytes=_number_behind(b"Total bytes received", text),
         )
 
-    def _understand(self, line: bytes) -> None:
-        if (progress := parse_progress(line)) is not None:
-            self.progress = progress
-        elif line.startswith((b"Number of ", b"Total ")):
-            # The totals come last: what the other side says before can only be overwritten by them.
-            self._said = [*self._said[-31:], line]
+    def _understand(self, lines: list[bytes]) -> None:
+        # There is a line of progress for each file: only the newest one is news.
+        found = (progress for line in reversed(lines) if (progress := parse_progress(line)) is not None)
+        self.progress = next(found, self.progress)
+        totals = [line for line in lines if line.startswith((b"Number of ", b"Total "))]
+        # The totals come last: what the other side says before can only be overwritten by them.
+        self._said = [*self._said, *totals][-32:]
 
 
 def _number_of_kinds(text: bytes) -> dict[str, int]:

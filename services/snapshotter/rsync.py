@@ -85,22 +85,30 @@ class TooManyLinks(RunFailed):
 
 
 class Complaints:
-    """What rsync said on its error output, judged as it comes, however much it is."""
+    """What rsync said on its error output, judged as it comes, however much it is.
+
+    Our own rsync and the host write into the same stream. What the host says may make a run look worse than it is
+    and never better: wherever the name of one of our own processes stands in a line, the line is ours.
+    """
 
     MAX_KEPT: Final = 20
+    LINE_LIMIT_BYTES: Final = 64 * 1024
+    """rsync's longest line is a path of 4,096 bytes, each escaped into five. What is longer is not rsync's."""
 
     def __init__(self) -> None:
         self._rest = b""
         self.sender = 0
         self.vanished = 0
         self.receiver = 0
+        self.drive: set[str] = set()
+        """What the drive was said to be: values of _DRIVE."""
         self.kept: list[str] = []
-        self.text = b""
 
     def add(self, chunk: bytes) -> None:
         """Take the next piece of the error output."""
         *lines, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest[-4096:]
+        # One byte more than is read: a line that is too long is seen to be so, wherever it was cut.
+        self._rest = rest[: self.LINE_LIMIT_BYTES + 1]
         for line in lines:
             self._judge(line)
 
@@ -109,29 +117,45 @@ class Complaints:
         self._judge(self._rest)
         self._rest = b""
 
-    def mentions(self, pattern: str) -> bool:
-        """Whether any kept line matches."""
-        return any(re.search(pattern, line, re.IGNORECASE) for line in self.kept)
-
     def _judge(self, line: bytes) -> None:
-        text = line.decode(errors="backslashreplace").strip()
-        if not text or text.startswith("rsync error:"):
+        text = line[: self.LINE_LIMIT_BYTES].decode(errors="backslashreplace").strip()
+        if not text:
             return
-        if _VANISHED.search(text):
+        ours = len(line) > self.LINE_LIMIT_BYTES or _RECEIVER.search(text) is not None
+        # The name of a file is the host's: it may well be "No space left.txt".
+        unquoted = _QUOTED.sub("", text)
+        refused = {what for words, what in _DRIVE.items() if words in unquoted}
+        if ours or refused:
+            self.receiver += 1
+            self.drive |= refused
+        elif text.startswith(("rsync error:", "rsync warning:")):
+            return  # rsync's own summary at the end
+        elif _VANISHED.search(text):
             self.vanished += 1
-        elif _SENDER.search(text) and not _DRIVE.search(text):
+        elif _SENDER.search(text):
             self.sender += 1
-        elif _OURS.search(text) or _DRIVE.search(text):
+        elif _OURS.search(text):
             self.receiver += 1
         # The first lines say how it began, and what the drive said is never pushed out by what the host said.
-        if len(self.kept) < self.MAX_KEPT or _DRIVE.search(text):
+        if len(self.kept) < self.MAX_KEPT or ours or refused:
             self.kept = [*self.kept[: 2 * self.MAX_KEPT], text[:500]]
 
 
-_VANISHED: Final = re.compile(r"^file has vanished: |vanished before they could be transferred")
+FULL: Final = "full"
+READ_ONLY: Final = "read-only"
+LINKS: Final = "links"
+
+_DRIVE: Final = {
+    "No space left": FULL,
+    "Disk quota": FULL,
+    "Read-only file system": READ_ONLY,
+    "Too many links": LINKS,
+}
+_QUOTED: Final = re.compile(r'".*"')
+_RECEIVER: Final = re.compile(r"rsync: \[(?:receiver|generator|Receiver)\]")
+_VANISHED: Final = re.compile(r"^file has vanished: ")
 _SENDER: Final = re.compile(r"^rsync: \[sender\] |failed verification -- update discarded|^IO error encountered")
 _OURS: Final = re.compile(r"^rsync: |^rsync\b.*\[(?:receiver|generator|Receiver|client)|^ERROR: ", re.IGNORECASE)
-_DRIVE: Final = re.compile(r"No space left|Disk quota|Read-only file system|\[(?:receiver|generator|Receiver)\]")
 
 
 def judge(exit_code: int, complaints: Complaints) -> Verdict:
@@ -139,7 +163,7 @@ def judge(exit_code: int, complaints: Complaints) -> Verdict:
 
     Only what is known to be harmless is taken as such; every unknown code is a failure.
     """
-    if complaints.mentions("Too many links"):
+    if exit_code != 0 and LINKS in complaints.drive:
         raise TooManyLinks(
             "A file of the base snapshot has as many links as the drive's file system allows.", code="too_many_links"
         )
@@ -183,10 +207,10 @@ def _failure(exit_code: int, complaints: Complaints) -> RunFailed:
     if exit_code < 0:
         exit_code = 128 - exit_code
     meaning, hint, transient = _MEANINGS.get(exit_code, ("rsync ended in an unknown way", "", False))
-    if complaints.mentions("No space left|Disk quota"):
+    if FULL in complaints.drive:
         meaning, hint = "the backup drive is full", "Free space or inodes on it; nothing was deleted to make room."
         transient = False
-    elif complaints.mentions("Read-only file system"):
+    elif READ_ONLY in complaints.drive:
         meaning, hint, transient = "the backup drive has become read-only", "Check the drive: dmesg tells why.", False
     said = f" It said: {complaints.kept[-1]}" if complaints.kept else ""
     return RunFailed(

@@ -6,7 +6,6 @@ was cut.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock
 from shared.adapters.store import HostFolder, Marker, Store, StoredSnapshot
+from shared.adapters.threads import in_thread, to_the_end
 from shared.domain.errors import RunFailed
 from shared.domain.events import Quality, SnapshotCompleted
 from shared.domain.ids import event_id
@@ -74,12 +74,12 @@ async def take_snapshot(
             moved = await transfer(wish, ability, clock, report)
             run.store.check()
             compared = await _write_lists(run, partial, work)
-            await asyncio.to_thread(_sync, before_all_writes)
+            await in_thread(_sync, before_all_writes)
             event = describe(run, moved, compared, clock.monotonic() - started)
             run.store.check()
-            await asyncio.to_thread(run.folder.complete, run.id, Marker(event_id(run.id, steps.COMPLETED), event))
+            await to_the_end(run.folder.complete, run.id, Marker(event_id(run.id, steps.COMPLETED), event))
         finally:
-            await asyncio.to_thread(run.folder.remove_partials)
+            await in_thread(run.folder.remove_partials)
     return event, compared
 
 
@@ -98,7 +98,7 @@ def _being_read(folder: HostFolder, base: StoredSnapshot) -> ExitStack:
 async def _write_lists(run: Run, partial: Path, work: Path) -> Compared:
     base = run.folder.path / "hourly" / run.base.name if run.base else None
     await lists.sort_list(work / "raw", work / "sorted")
-    return await asyncio.to_thread(lists.write_lists, partial, base, work / "sorted")
+    return await in_thread(lists.write_lists, partial, base, work / "sorted")
 
 
 def _sync(descriptor: int) -> None:

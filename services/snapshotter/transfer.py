@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import io
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,11 +22,17 @@ from services.snapshotter.rsync import Ability, Complaints, Verdict
 from shared.adapters import filesystem, process
 from shared.adapters.clock import SystemClock
 from shared.adapters.store import HostFolder
+from shared.adapters.threads import in_thread
 from shared.domain.errors import RunFailed
 
 PROGRESS_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 1800.0
 """rsync has a time limit of its own, which the other side can switch off; this one it cannot."""
+
+PIPE_BYTES: Final = 1024 * 1024
+GATHER_SECONDS: Final = 0.02
+"""rsync flushes each line by itself. Woken for each of them we would take more time than the transfer; so they gather
+in a pipe that is large enough to never hold rsync up."""
 
 Report = Callable[[int, Progress], Awaitable[None]]
 """Called with the number of files seen so far and the progress."""
@@ -55,7 +64,7 @@ async def transfer(wish: Transfer, ability: Ability, clock: SystemClock, report:
     try:
         return await _attempt(wish, ability, clock, report)
     except rsync.TooManyLinks as error:
-        emptied = await asyncio.to_thread(_emptied, wish)
+        emptied = await in_thread(_emptied, wish)
         done = await _attempt(replace(emptied, base=None), ability, clock, report)
         warned = msgspec.structs.replace(
             done.verdict, warnings=(f"{error.message} All was copied.", *done.verdict.warnings)
@@ -68,12 +77,19 @@ async def _attempt(wish: Transfer, ability: Ability, clock: SystemClock, report:
     reader = OutputReader(token.encode())
     complaints = Complaints()
     command = _command(wish, ability, token)
-    running = await process.start(
-        command, env=sandbox.ENVIRONMENT | _home(), pass_fds=[wish.lock_descriptor], hear=complaints.add
-    )
-    async with running:
-        await _read(running, reader, wish.raw_list, clock, report)
-        exit_code = await running.wait()
+    with contextlib.ExitStack() as output:
+        read_end, write_end = _pipe(output)
+        running = await process.start(
+            command,
+            env=sandbox.ENVIRONMENT | _home(),
+            pass_fds=[wish.lock_descriptor],
+            stdout=write_end.fileno(),
+            hear=complaints.add,
+        )
+        write_end.close()  # so that the end of rsync is the end of the pipe
+        async with running:
+            await _read(read_end.fileno(), reader, wish.raw_list, clock, report)
+            exit_code = await running.wait()
     complaints.end()
     verdict = rsync.judge(exit_code, complaints)
     return Transferred(reader.totals(), verdict, exit_code)
@@ -107,11 +123,32 @@ def _home() -> dict[str, str]:
     return {"HOME": os.environ.get("HOME", "/")}
 
 
-async def _read(
-    running: process.Running, reader: OutputReader, raw_list: Path, clock: SystemClock, report: Report
-) -> None:
+def _pipe(stack: contextlib.ExitStack) -> tuple[io.FileIO, io.FileIO]:
+    read_end, write_end = (stack.enter_context(io.FileIO(end, mode)) for end, mode in zip(os.pipe(), "rw", strict=True))
+    with contextlib.suppress(OSError):  # the system allows less; then rsync waits for us now and then
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return read_end, write_end
+
+
+async def _gathered(pipe: int) -> AsyncIterator[bytes]:
+    """What comes through a pipe, in pieces as large as a short pause makes them."""
+    loop = asyncio.get_running_loop()
+    while True:
+        something = asyncio.Event()
+        loop.add_reader(pipe, something.set)
+        try:
+            await something.wait()
+        finally:
+            loop.remove_reader(pipe)
+        await asyncio.sleep(GATHER_SECONDS)
+        if not (chunk := os.read(pipe, PIPE_BYTES)):
+            return
+        yield chunk
+
+
+async def _read(pipe: int, reader: OutputReader, raw_list: Path, clock: SystemClock, report: Report) -> None:
     reported = clock.monotonic()
-    chunks = running.chunks()
+    chunks = _gathered(pipe)
     with raw_list.open("wb") as kept:
         while True:
             try:

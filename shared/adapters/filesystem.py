@@ -151,8 +151,8 @@ def remove_tree(name: str, *, at: int) -> int:
 
     Symbolic links are removed, not followed. Another file system mounted inside stops it with EXDEV.
     """
+    _make_searchable(name, at=at)
     with open_directory(name, at=at) as top:
-        _make_searchable(top)
         removed = _empty(top, top, os.fstat(top).st_dev, depth=0)
     os.rmdir(name, dir_fd=at)
     return removed + 1
@@ -179,20 +179,29 @@ def _empty(directory: int, top: int, device: int, *, depth: int) -> int:
 
 
 def _remove_directory(name: str, parent: int, top: int, device: int, *, depth: int) -> int:
+    _make_searchable(name, at=parent)
     with open_directory(name, at=parent) as child:
         if os.fstat(child).st_dev != device:
             raise OSError(errno.EXDEV, "another file system is mounted here", name)
-        _make_searchable(child)
         removed = _empty(child, top, device, depth=depth + 1)
     os.rmdir(name, dir_fd=parent)
     return removed + 1
 
 
 def _move_up(name: str, parent: int, top: int) -> None:
+    _make_searchable(name, at=parent)
     inode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_ino
     os.rename(name, f".deep-{inode}", src_dir_fd=parent, dst_dir_fd=top)
 
 
-def _make_searchable(directory: int) -> None:
-    if os.geteuid() != 0:
-        os.fchmod(directory, 0o700)
+def _make_searchable(name: str, *, at: int) -> None:
+    """Take the way into a directory: anybody but root may have no right to list or to empty his own."""
+    if os.geteuid() == 0:
+        return
+    # O_PATH needs no right to the directory itself, and what it opened cannot be swapped for a link.
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    try:
+        if os.fstat(descriptor).st_dev == os.fstat(at).st_dev:  # what is mounted here is not ours to change
+            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # noqa: PTH101  # a descriptor, not a path
+    finally:
+        os.close(descriptor)

@@ -77,9 +77,9 @@ class Delivery:
         """It is worked off: tell the server and wait until it knows. Raises BusUnavailable."""
         await self._confirmed(b"+ACK")
 
-    async def heartbeat(self) -> None:
-        """Still working on it. Raises BusUnavailable when nobody confirms."""
-        await self._confirmed(b"+WPI")
+    async def heartbeat(self, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
+        """Still working on it. Raises BusUnavailable when nobody confirms in time."""
+        await self._confirmed(b"+WPI", timeout_seconds)
 
     async def retry_in(self, seconds: float) -> None:
         """Deliver it again later; lost when the server restarts meanwhile, then it comes after the ack wait."""
@@ -89,9 +89,9 @@ class Delivery:
         """Never deliver it again."""
         await self._confirmed(b"+TERM " + reason.encode("ascii", "replace")[:200])
 
-    async def _confirmed(self, word: bytes) -> None:
+    async def _confirmed(self, word: bytes, timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> None:
         try:
-            await self._client.request(self._message.reply, word, timeout=CALL_TIMEOUT_SECONDS)
+            await self._client.request(self._message.reply, word, timeout=timeout_seconds)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"The bus does not confirm {word[:4].decode()} for {self.subject}.") from error
 

@@ -128,6 +128,8 @@ class Running:
             except TimeoutError:
                 self.send_signal(signal.SIGKILL)
                 await self._process.wait()
+        # Whatever inherited its error output may live a moment longer; then its end is the end of them all.
+        await asyncio.wait([self._drain], timeout=grace_seconds)
         self._drain.cancel()
         await asyncio.gather(self._drain, return_exceptions=True)
 

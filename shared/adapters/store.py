@@ -152,9 +152,13 @@ class Store:
             descriptor = os.open(
                 host, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor
             )
+        except OSError as error:
+            raise StoreRefused(f"The folder of {host} cannot be made: {error.strerror}.") from error
+        try:
             for name in HOST_FOLDERS:
                 filesystem.make_directory(name, at=descriptor, mode=0o700 if name.startswith(".") else 0o755)
         except OSError as error:
+            os.close(descriptor)
             raise StoreRefused(f"The folder of {host} cannot be made: {error.strerror}.") from error
         return HostFolder(self.root / host, descriptor, host)
 
@@ -245,7 +249,7 @@ def read_snapshot(name: str, *, at: int) -> StoredSnapshot | None:
         with open_directory(name, at=at) as tree:
             content = filesystem.read_small_file(MARKER_FILE, at=tree, limit_bytes=MARKER_LIMIT_BYTES)
         marker = msgspec.json.decode(content, type=Marker)
-    except (NameRefused, OSError, msgspec.MsgspecError) as error:
+    except (NameRefused, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno not in {
             errno.ENOENT,
             errno.ENOTDIR,
@@ -267,7 +271,7 @@ def _read_identity(root: Path, descriptor: int) -> Identity:
             f"BACKUP_ROOT {root} is not a store: it has no {IDENTITY_FILE}.",
             "Is the drive mounted? A new, empty drive becomes a store by `backup-manager init`.",
         ) from error
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreRefused(f"{root / IDENTITY_FILE} cannot be read: {error}.", "Restore it from a copy.") from error
 
 

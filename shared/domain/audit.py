@@ -41,7 +41,9 @@ class ChainCheck:
         """Take the next links."""
         sha256 = hashlib.sha256
         for link in links:
-            if link.position != self.position + 1:
+            if link.position <= self.position:
+                self._found(link.position, "this position is taken by more than one event")
+            elif link.position != self.position + 1:
                 self._found(link.position, f"positions {self.position + 1} to {link.position - 1} are missing")
             if link.version != self._versions.get(link.stream, 0) + 1:
                 self._found(link.position, f"version {link.version} of event stream {link.stream} does not follow")

@@ -16,6 +16,7 @@ from typing import Final
 from shared.adapters.postgres import EventLog
 from shared.adapters.spool import Spool, Waiting
 from shared.adapters.store import Store
+from shared.adapters.threads import in_thread
 from shared.domain.errors import LogRefused, LogUnavailable, StoreRefused
 from shared.domain.events import NewEvent
 from shared.domain.names import HostName, host_stream
@@ -38,7 +39,7 @@ class Outbox:
     async def record(self, host: HostName, events: Sequence[NewEvent]) -> None:
         """Keep facts for ever. Raises LogUnavailable only when neither the drive nor the log takes them."""
         try:
-            await asyncio.to_thread(self._spool, host, events)
+            await in_thread(self._spool, host, events)
         except (sqlite3.Error, StoreRefused) as error:
             log.warning("The spool of %s cannot be written (%s); telling the log directly.", host, error)
             await self._log.append(host_stream(host), None, events)
@@ -50,22 +51,30 @@ class Outbox:
         """Append what waits for this host; True when nothing waits any more."""
         async with self._turns.setdefault(host, asyncio.Lock()):
             try:
-                while waiting := await asyncio.to_thread(self._oldest, host):
+                while waiting := await in_thread(self._oldest, host):
                     await self._send(waiting)
-                    await asyncio.to_thread(self._forget, host, waiting.last_number)
+                    await in_thread(self._forget, host, waiting.last_number)
             except LogUnavailable as error:
                 if not self.log_is_away:
                     log.warning("%s Events are kept on the drive until it is back.", error.message)
                 self.log_is_away = True
-                return False
+                return self._not_yet(host)
+            except LogRefused as error:
+                # It would be refused again, and what comes after it must not overtake it: a person has to look.
+                log.error("Events of %s stay on the drive: %s", host, error)
+                return self._not_yet(host)
             except (sqlite3.Error, StoreRefused) as error:
                 log.warning("The spool of %s cannot be read now: %s", host, error)
-                return False
+                return self._not_yet(host)
             if self.log_is_away:
                 log.info("The event log is back.")
             self.log_is_away = False
             self._waiting.discard(host)
             return True
+
+    def _not_yet(self, host: HostName) -> bool:
+        self._waiting.add(host)
+        return False
 
     async def relay(self, stop: asyncio.Event) -> None:
         """Empty all spools again and again until told to stop."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import BusUnavailable, Delivery, Inbox
+from shared.adapters.jetstream import CALL_TIMEOUT_SECONDS, BusUnavailable, Delivery, Inbox
 from shared.adapters.journal import about
 from shared.domain.errors import HostBusy, MessageRefused
 from shared.domain.messages import Tick, decode_tick
@@ -101,7 +101,8 @@ class Worker:
             result = (await asyncio.gather(work, return_exceptions=True))[0]
         finally:
             heart.cancel()
-            await asyncio.gather(heart, return_exceptions=True)
+            work.cancel()  # ended already, unless we ourselves are being cancelled
+            await asyncio.gather(heart, work, return_exceptions=True)
         lost = heart.done() and not heart.cancelled()
         if lost:
             log.error("Nobody confirms that this run is ours any more; it was ended and is left to others.")
@@ -123,16 +124,19 @@ class Worker:
     async def _beat(self, delivery: Delivery, work: asyncio.Task[Disposition]) -> None:
         """Ends, having cancelled the work, when ownership was not confirmed for half of the ack wait.
 
-        Half, because the rival may start at the whole: by then our processes must be gone.
+        Half, because the rival may start at the whole: by then our processes must be gone. So an answer is never
+        waited for much longer than until then.
         """
+        half = self._ack_wait_seconds / 2
         confirmed = self._clock.monotonic()
         while True:
-            await self._clock.sleep(self._heartbeat_seconds)
+            await self._clock.sleep(min(self._heartbeat_seconds, confirmed + half - self._clock.monotonic()))
+            asked = self._clock.monotonic()
             try:
-                await delivery.heartbeat()
-                confirmed = self._clock.monotonic()
+                await delivery.heartbeat(min(max(confirmed + half - asked, half / 2), CALL_TIMEOUT_SECONDS))
+                confirmed = asked
             except BusUnavailable:
-                if self._clock.monotonic() - confirmed > self._ack_wait_seconds / 2:
+                if self._clock.monotonic() - confirmed >= half:
                     work.cancel()
                     return
 

@@ -37,7 +37,7 @@ def excluded(path: bytes) -> bool:
 @asynccontextmanager
 async def mid_run(place: Path) -> AsyncIterator[tuple[Installation, dict[str, Tree]]]:
     """A system with one finished snapshot, in the middle of its second run; and the trees kept so far."""
-    async with installation(place, [HOST], host_toml=SLOW) as system:
+    async with asyncio.timeout(200), installation(place, [HOST], host_toml=SLOW) as system:
         home = build_home(system.source(HOST), files=300)
         (system.source(HOST) / os.fsdecode(home.sparse_file)).unlink()  # its holes count as bytes to be limited
         await system.start()

@@ -101,20 +101,26 @@ class Installation:
                             seen += page
                             if wanted(seen):
                                 return seen
+                            self._raise_when_ended()
                     except LogUnavailable:
                         await asyncio.sleep(0)
         except TimeoutError as error:
             words = "\n".join(f"{event.position} {event.stream} {event.event}" for event in seen[-30:])
-            journal = (self.place / "services.log").read_text(errors="replace")[-6000:]
-            raise AssertionError(f"{what} did not happen.\nThe last events:\n{words}\n{journal}") from error
+            raise AssertionError(f"{what} did not happen.\nThe last events:\n{words}\n{self.journal()}") from error
         finally:
             await log.close()
+
+    def _raise_when_ended(self) -> None:
+        if self._task is not None and self._task.done():
+            self._task.result()
+            raise AssertionError("The system has ended.")
 
     async def one_more_run(self, host: str) -> list[Recorded]:
         """Ask for a run until it is granted (a tick that is not settled yet refuses the next), and wait for its end."""
         done = len(of_type(await self.events(), SnapshotCompleted, host))
         refused = len(of_type(await self.events(), RequestRefused, host))
-        while True:
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
             await self.publish(f"backup.trigger.{host}")
             events = await self.wait_for(
                 lambda events: (
@@ -126,6 +132,11 @@ class Installation:
             if len(of_type(events, SnapshotCompleted, host)) > done:
                 return events
             refused = len(of_type(events, RequestRefused, host))
+        raise AssertionError(f"The tick of {host} is never settled.\n{self.journal()}")
+
+    def journal(self) -> str:
+        """What the services said last."""
+        return (self.place / "services.log").read_text(errors="replace")[-6000:]
 
     async def events(self, host: str | None = None) -> list[Recorded]:
         """Everything in the log, or in a host's stream."""
@@ -139,6 +150,7 @@ class Installation:
     async def publish(self, subject: str, body: bytes = b"") -> None:
         """Publish as a client that is not ours."""
         assert self.connections is not None
+        self._raise_when_ended()
         client = await nats.connect(self.connections.nats_url)
         await client.publish(subject, body)
         await client.drain()

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from services.embedded.cluster import SUPERUSER
+from services.embedded.directory import ServerRefused
 from services.embedded.nats import EmbeddedNats
 from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.process_tree import parents, send, until_readable
@@ -160,6 +161,8 @@ def shared_postgres(home: Path) -> Iterator[SharedPostgres]:
         loop.run(_make_template(shared))
         yield shared
     finally:
+        with contextlib.suppress(ServerRefused, ProcessLookupError):
+            loop.run(shared.stop_immediately())  # nobody needs what is in it
         loop.run(server.stop())
         loop.close()
 
