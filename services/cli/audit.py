@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
 import rich_click as click
 from click.exceptions import Exit
 
 from services.cli import session
 from services.cli.output import json_option, print_json, say
+from shared.adapters.anchors import Anchor, read_anchors
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import Settings
@@ -14,6 +19,8 @@ from shared.domain.audit import ChainCheck, Finding
 from shared.domain.errors import StoreRefused
 from shared.domain.names import HostName
 from shared.domain.projection import HostState, State
+
+PAUSES_SECONDS: Final = (0.0, 1.0, 2.0)
 
 
 @click.command()
@@ -35,36 +42,56 @@ def audit(*, as_json: bool) -> None:
 
 
 async def _audit(settings: Settings) -> tuple[list[Finding], list[str]]:
-    async with session.event_log(settings) as log:
-        chain = await check_chain(log)
-        findings = list(chain.findings)
-        notes = [f"{chain.position:,} events, chain head {chain.head.hex()[:16]}."]
-        if findings:
-            notes.append("The drive was not compared: what the log says of it cannot be trusted.")
-            return findings, notes
-        state = await session.state_of(log)
+    notes: list[str] = []
+    store = _open_store(settings, notes)
     try:
-        store = Store.open(settings.backup_root, settings.store)
-    except StoreRefused as error:
-        notes.append(f"The drive was not compared: {error.message}")
-    else:
-        findings += compare_with_drive(store, state)
-        notes.append(f"The drive {settings.backup_root} was compared with the log.")
-        store.close()
+        async with session.event_log(settings) as log:
+            chain = await check_chain(log, await asyncio.to_thread(read_anchors, store) if store else [])
+            notes.insert(0, f"{chain.position:,} events, chain head {chain.head.hex()[:16]}.")
+            findings = list(chain.findings)
+            if findings:
+                notes.append("The drive was not compared: what the log says of it cannot be trusted.")
+            elif store is not None:
+                findings += await _compare_patiently(log, store)
+                notes.append(f"The drive {settings.backup_root} was compared with the log.")
+    finally:
+        if store is not None:
+            store.close()
     return findings, notes
 
 
-async def check_chain(log: EventLog) -> ChainCheck:
-    """Check every link of the hash chain, and the anchors."""
+def _open_store(settings: Settings, notes: list[str]) -> Store | None:
+    try:
+        return Store.open(settings.backup_root, settings.store)
+    except StoreRefused as error:
+        notes.append(f"The drive was not compared: {error.message}")
+        return None
+
+
+async def check_chain(log: EventLog, drive_anchors: Sequence[Anchor] = ()) -> ChainCheck:
+    """Check every link of the hash chain, and what the anchors in the log and on the drive remember of it."""
     chain = ChainCheck()
-    anchors = dict(await log.anchors())
+    anchors = {*(await log.anchors()), *((anchor.position, bytes.fromhex(anchor.hash)) for anchor in drive_anchors)}
+    wanted = {position for position, _ in anchors}
     at_anchor: dict[int, bytes] = {}
     async for links in log.links(0, await log.head()):
-        at_anchor |= {link.position: link.hash for link in links if link.position in anchors}
+        at_anchor |= {link.position: link.hash for link in links if link.position in wanted}
         chain.check(links)
-    for position, stored_hash in sorted(anchors.items()):
+    for position, stored_hash in sorted(anchors):
         chain.check_anchor(position, stored_hash, at_anchor.get(position))
     return chain
+
+
+async def _compare_patiently(log: EventLog, store: Store) -> list[Finding]:
+    """What differs for longer than a run needs between its snapshot and its event."""
+    findings: list[Finding] = []
+    for pause_seconds in PAUSES_SECONDS:
+        await asyncio.sleep(pause_seconds)
+        state = await session.state_of(log)
+        findings = await asyncio.to_thread(compare_with_drive, store, state)
+        if not findings:
+            break
+    return findings
 
 
 def compare_with_drive(store: Store, state: State) -> list[Finding]:
@@ -84,5 +111,5 @@ def compare_with_drive(store: Store, state: State) -> list[Finding]:
 
 
 def _names_on_drive(store: Store, host: HostName) -> set[str]:
-    with store.folder(host) as folder:
+    with store.existing_folder(host) as folder:
         return {snapshot.name for snapshot in folder.snapshots()}

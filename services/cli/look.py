@@ -106,7 +106,8 @@ def detail(settings: Settings, name: str, host: HostState, word: str, now: datet
     if word == "on hold":
         return host.hold_reason
     if word == "offline":
-        return f"since {ago(host.offline_since, now)}: {host.offline_reason}"
+        seconds = (now - host.offline_since).total_seconds() if host.offline_since else 0
+        return f"for {duration(seconds)}: {host.offline_reason}"
     configured = settings.host(name)
     if configured is None:
         return "not in the settings any more"

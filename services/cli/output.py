@@ -18,12 +18,14 @@ from shared.domain.errors import BackupManagerError, SettingsRefused
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 
+FILE_WIDTH: Final = 300
+
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 def console() -> Console:
-    """Where tables go."""
-    return Console(highlight=False, soft_wrap=True)
+    """Where tables go: a terminal as wide as it is, or a file in which nothing needs to be broken."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 def say(text: str) -> None:

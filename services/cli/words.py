@@ -11,6 +11,8 @@ from shared.domain import events
 from shared.domain.events import AnyEvent
 from shared.domain.names import snapshot_name
 
+MAX_NAMES: Final = 6
+
 
 def in_words(event: AnyEvent) -> str:
     """The event as one sentence, safe to print."""
@@ -47,6 +49,11 @@ def _started(event: events.SnapshotStarted) -> str:
     return f"Snapshot {snapshot_name(event.slot)} started on {event.worker}, {base} (attempt {event.attempt})."
 
 
+def _settings(event: events.SettingsChanged) -> str:
+    first, others = event.changed[:MAX_NAMES], len(event.changed) - MAX_NAMES
+    return f"Settings changed: {', '.join(first)}{f' and {others} more' if others > 0 else ''}."
+
+
 def _dry_run(event: events.DryRunCompleted) -> str:
     return f"Dry run {'went well' if event.ok else 'found problems'}: {' '.join(event.findings)}"
 
@@ -65,7 +72,7 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.DryRunCompleted: _dry_run,
     events.HoldPlaced: lambda e: f"Hold: nothing at or before {e.pinned or 'the next snapshot'} is removed. {e.reason}",
     events.AlertRaised: lambda e: f"Alert: {e.evidence}",
-    events.SettingsChanged: lambda e: f"Settings changed: {', '.join(e.changed)}.",
+    events.SettingsChanged: _settings,
     events.StoreEnrolled: lambda e: f"The drive {e.uuid} is the store {e.store}.",
     events.MessageRejected: lambda e: f"A message on {e.subject} ({e.size_bytes:,} bytes) was refused: {e.reason}",
 }

@@ -110,7 +110,7 @@ class Scheduler:
         accepted = await self.bus.publish_tick(Tick(trigger.job, store, host, slot, trigger.dry_run))
         self.counts[accepted] += 1
         if accepted is Accepted.ALREADY_RUNNING:
-            refused = RequestRefused(job=trigger.job, slot=slot, reason="already running")
+            refused = RequestRefused(job=trigger.job, slot=slot, reason="already pending or running")
             await self.events.append(stream, None, [NewEvent(_wish_id("refused", host, wish), refused)])
 
     def _wanted(self, trigger: Trigger) -> list[HostName]:

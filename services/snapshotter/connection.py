@@ -158,14 +158,14 @@ def connection_error(host: HostSettings, said: str) -> BackupManagerError:
             "in between.",
             code="host_key",
         )
+    if _OFFLINE.search(said) and not _REFUSED.search(said):
+        return HostUnreachable(f"{where} is offline: {last}.")
     if _REFUSED.search(said) or _NO_KEY.search(said):
         return RunFailed(
             f"{where} does not accept our key: {last}.",
             f"`backup-manager hosts enroll {host.name}` shows the line for its authorized_keys.",
             code="ssh_key",
         )
-    if _OFFLINE.search(said):
-        return HostUnreachable(f"{where} is offline: {last}.")
     return RunFailed(f"ssh to {where} failed: {last}.", code="ssh", transient=True)
 
 

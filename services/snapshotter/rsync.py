@@ -46,7 +46,9 @@ def arguments(
     return [
         "rsync",
         "-aHSR",
-        *(["-AX", "--filter=-x security.*", "--filter=-x trusted.*"] if ability.attributes else []),
+        # ACLs, and what users may set: attributes of other kinds mean something to the host only, and one that the
+        # drive refuses, such as system.nfs4_acl, would fail the run.
+        *(["-AX", "--filter=+x user.**", "--filter=-x **"] if ability.attributes else []),
         "--numeric-ids",
         "--no-devices",
         "--no-specials",

@@ -6,14 +6,18 @@ import asyncio
 import logging
 import os
 import platform
+from datetime import timedelta
+from typing import Final
 
 from services.snapshotter.handler import Snapshotter
 from services.snapshotter.transfer import find_ability
 from shared.adapters import filesystem, journal
+from shared.adapters.anchors import Anchor, read_anchors, write_anchor
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
+from shared.adapters.threads import in_thread
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError, HostBusy, LogUnavailable, StoreRefused
 from shared.domain.events import Job, NewEvent, StoreEnrolled
@@ -24,7 +28,9 @@ from shared.runtime.rejected import Rejections
 from shared.runtime.watch import fail_when_closed
 from shared.runtime.worker import Worker
 
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS: Final = 5.0
+ANCHOR_AGE: Final = timedelta(hours=24)
+ANCHOR_CHECK_SECONDS: Final = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +69,11 @@ async def _work(settings: Settings, store: Store, events: EventLog, bus: Bus, st
     async with asyncio.TaskGroup() as tasks:
         relay = tasks.create_task(outbox.relay(stop))
         recovery = tasks.create_task(_recover_all(snapshotter, store))
+        anchoring = tasks.create_task(_anchor_daily(store, events, clock))
         tasks.create_task(fail_when_closed(bus, stop))
         await worker.run(stop)
         recovery.cancel()
+        anchoring.cancel()
         await relay
 
 
@@ -85,6 +93,20 @@ async def _enrol(store: Store, events: EventLog) -> None:
             )
     except LogUnavailable:
         log.warning("The event log is away: the drive is recognised by its own word only.")
+
+
+async def _anchor_daily(store: Store, events: EventLog, clock: SystemClock) -> None:
+    """Once a day, whichever worker comes first, note on the drive what the head of the log is."""
+    while True:
+        try:
+            newest = max((anchor.at for anchor in await in_thread(read_anchors, store)), default=None)
+            if newest is None or clock.now() - newest >= ANCHOR_AGE:
+                head = await events.anchor()
+                if head is not None:
+                    await in_thread(write_anchor, store, Anchor(head[0], head[1].hex(), clock.now()))
+        except (BackupManagerError, OSError) as error:
+            log.warning("The log could not be anchored on the drive now: %s", error)
+        await clock.sleep(ANCHOR_CHECK_SECONDS)
 
 
 async def _recover_all(snapshotter: Snapshotter, store: Store) -> None:

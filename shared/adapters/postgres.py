@@ -195,6 +195,12 @@ class EventLog:
             yield [Link(*row) for row in rows]
             start = upto if following is None else following - 1
 
+    async def anchor(self) -> tuple[int, bytes] | None:
+        """Anchor the head of the chain in the log; returns its position and hash, or None for an empty log."""
+        async with self._writer.use() as connection:
+            row = await connection.fetchrow("SELECT anchored, head FROM log.anchor()")
+            return None if row is None else (row["anchored"], row["head"])
+
     async def anchors(self) -> list[tuple[int, bytes]]:
         """The anchored positions with the hash that was there."""
         async with self._readers[0].use() as connection:

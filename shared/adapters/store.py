@@ -101,6 +101,9 @@ class Store:
         try:
             with open_directory(root) as descriptor:
                 held = sorted(set(os.listdir(descriptor)) - {"lost+found"})
+                if IDENTITY_FILE in held:
+                    identity = _read_identity(root, descriptor)
+                    raise StoreRefused(f"{root} is the store {identity.name!r} already.", "Nothing is to be done.")
                 if held:
                     raise StoreRefused(
                         f"{root} is not empty: it holds {held[0]!r}.", "Use an empty directory of the backup drive."
@@ -162,6 +165,11 @@ class Store:
             raise StoreRefused(f"The folder of {host} cannot be made: {error.strerror}.") from error
         return HostFolder(self.root / host, descriptor, host)
 
+    def existing_folder(self, host: HostName) -> HostFolder:
+        """The host's folder, only to be looked at. Raises OSError when there is none."""
+        descriptor = os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor)
+        return HostFolder(self.root / host, descriptor, host)
+
 
 class HostFolder:
     """What a store keeps of one host."""
@@ -189,6 +197,8 @@ class HostFolder:
 
     def snapshots(self) -> list[StoredSnapshot]:
         """The complete snapshots, oldest first."""
+        if "hourly" not in os.listdir(self.descriptor):
+            return []
         with open_directory("hourly", at=self.descriptor) as hourly:
             found = [read_snapshot(name, at=hourly) for name in sorted(os.listdir(hourly))]
         return [snapshot for snapshot in found if snapshot is not None]

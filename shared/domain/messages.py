@@ -74,7 +74,11 @@ def decode_tick(subject: str, body: bytes) -> Tick:
         raise MessageRefused(f"{_shown(subject)} is not a tick: {error}") from error
     if content.slot.tzinfo is None:
         raise MessageRefused(f"{_shown(subject)} names a slot without a time zone.")
-    return Tick(*names, slot=content.slot.astimezone(UTC), dry_run=content.dry_run)
+    try:
+        slot = content.slot.astimezone(UTC)
+    except OverflowError as error:
+        raise MessageRefused(f"{_shown(subject)} names a slot that no calendar has.") from error
+    return Tick(*names, slot=slot, dry_run=content.dry_run)
 
 
 def decode_trigger(subject: str, body: bytes) -> Trigger:

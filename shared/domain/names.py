@@ -53,8 +53,9 @@ def parse_store_name(text: str) -> StoreName:
 
 def snapshot_name(slot: datetime) -> SnapshotName:
     """The directory name of the snapshot of a slot, in UTC; seconds only where a trigger asked between minutes."""
-    pattern = "%Y-%m-%d_%H%M%S" if slot.second else "%Y-%m-%d_%H%M"
-    return SnapshotName(slot.astimezone(UTC).strftime(pattern))
+    utc = slot.astimezone(UTC)
+    pattern = "%m-%d_%H%M%S" if utc.second else "%m-%d_%H%M"
+    return SnapshotName(f"{utc.year:04}-{utc.strftime(pattern)}")  # %Y alone would write the year 999 with 3 digits
 
 
 def parse_snapshot_name(text: str) -> datetime:

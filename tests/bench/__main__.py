@@ -63,11 +63,16 @@ def _live_with_own_mounts(words: Sequence[str]) -> None:
         os.execvpe(argv[0], argv, {**os.environ, OWN_MOUNTS: "1"})  # noqa: S606  # we become it
 
 
+def _folder(name: str, parent: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"bench-{name}-", dir=parent))
+    folder.chmod(0o711)  # as root, the database runs as a user who has to pass through here
+    return folder
+
+
 async def _run(names: Sequence[str], parent: Path, *, quick: bool) -> int:
     codes = [0]
     for name in names:
-        folder = Path(tempfile.mkdtemp(prefix=f"bench-{name}-", dir=parent))
-        folder.chmod(0o711)  # as root, the database runs as a user who has to pass through here
+        folder = _folder(name, parent)
         print(f"{name} ...", file=sys.stderr, flush=True)
         started = time.perf_counter()
         try:

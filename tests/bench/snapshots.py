@@ -125,7 +125,7 @@ async def _round(number: int, source: Source, drive: Drive, times: dict[str, Tim
                 measured.ours.add(await _timed(ours.pull))
                 _check(name, source, changed, ours.completed)
 
-            turns = [run_raw, run_ours] if number % 2 else [run_ours, run_raw]
+            turns: list[Callable[[], Awaitable[None]]] = [run_raw, run_ours] if number % 2 else [run_ours, run_raw]
             for turn in turns:
                 await drive.settle()
                 await turn()

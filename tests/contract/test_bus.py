@@ -30,15 +30,11 @@ from shared.runtime.worker import Disposition, Done, Reject, RetryIn, Worker
 from tests.support.builders import SLOT, a_tick, first_that
 from tests.support.servers import BOUND_SECONDS, NatsServer
 
+pytestmark = pytest.mark.timeout(BOUND_SECONDS)
+
 LATER = SLOT + timedelta(hours=1)
 GOOD_BODY = encode_tick(a_tick())
 OVERSIZED = b"x" * (2 * 1024 * 1024)
-
-
-@pytest.fixture(autouse=True)
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND_SECONDS):
-        yield
 
 
 @pytest.fixture
@@ -71,7 +67,7 @@ async def other(bus: Bus, nats_server: NatsServer) -> AsyncIterator[Bus]:
 
 
 async def delivered(inbox: Inbox) -> Delivery:
-    """The next message; the fixture bounds the time."""
+    """The next message; the time is bounded by pytest."""
     while (delivery := await inbox.next()) is None:
         pass
     return delivery

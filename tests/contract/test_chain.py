@@ -5,9 +5,8 @@ The forger here is the strongest there is: the superuser, with triggers off and 
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -23,6 +22,8 @@ from shared.domain.events import encode_event
 from tests.support.builders import alerts, new, one_of_each
 from tests.support.servers import BOUND_SECONDS
 
+pytestmark = pytest.mark.timeout(BOUND_SECONDS)
+
 SEED: Final = 20260306
 FLIPS_PER_COLUMN: Final = 25
 STREAMS: Final = ("host-a", "host-b", "settings")
@@ -35,12 +36,6 @@ REWRITE: Final = """
     UPDATE log.events SET position = $2, version = $3, recorded_at = $4, id = $5, stream = $6, type = $7, data = $8,
                           meta = $9, hash = $10 WHERE ctid = $1::text::tid RETURNING ctid::text"""
 Row = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND_SECONDS):
-        yield
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from shared.domain.projection import EPOCH
 from tests.support.builders import alerts, everything, new, one_of_each
 from tests.support.servers import BOUND_SECONDS, Database, SharedPostgres
 
+pytestmark = pytest.mark.timeout(BOUND_SECONDS)
+
 WRITERS = 16
 STREAMS = ("host-a", "host-b", "host-c")
 
@@ -30,12 +32,6 @@ async def opened(dsn: str) -> AsyncIterator[EventLog]:
         yield events
     finally:
         await events.close()
-
-
-@pytest.fixture(autouse=True)
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND_SECONDS):
-        yield
 
 
 @pytest.fixture

@@ -25,15 +25,11 @@ from tests.support.builders import alerts
 from tests.support.places import new_place
 from tests.support.servers import ANON, API, BOUND_SECONDS, PASSWORDS, WORKER, Database, NatsServer, SharedPostgres
 
+pytestmark = pytest.mark.timeout(BOUND_SECONDS)
+
 REPOSITORY = Path(__file__).parents[2]
 NAMES = [migration.name for migration in known_migrations()]
 NEXT = len(NAMES) + 1
-
-
-@pytest.fixture(autouse=True)
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND_SECONDS):
-        yield
 
 
 @pytest.fixture

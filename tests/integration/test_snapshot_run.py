@@ -210,6 +210,21 @@ def assert_shares_what_did_not_change(first: Taken, second: Taken) -> None:
         assert (old_inodes[path] == new_inodes[path]) == (old.entries[path] == new.entries[path]), path
 
 
+@NEEDS_ROOT
+@pytest.mark.root
+async def test_of_the_attributes_only_acls_and_those_of_users_are_kept(backup: Backups) -> None:
+    """Others are the host's own, and a kind that the drive does not know must not fail the run."""
+    path = write(backup, "tagged", b"tagged")
+    acl = set_acl(path, user=1234)
+    for name in ("user.plain", "user.with/slash", "trusted.of-root", "security.of-the-kernel"):
+        os.setxattr(path, name, name.encode())
+    taken = await backup.take()
+    kept = taken.path / "home/tagged"
+    assert sorted(os.listxattr(kept)) == ["system.posix_acl_access", "user.plain", "user.with/slash"]
+    assert os.getxattr(kept, "system.posix_acl_access") == acl
+    assert os.getxattr(kept, "user.with/slash") == b"user.with/slash"
+
+
 async def test_holes_stay_holes(backup: Backups) -> None:
     sparse = home(backup) / "machine.img"
     with sparse.open("wb") as file:
@@ -406,7 +421,7 @@ async def test_an_empty_source_is_suspect_and_holds_what_was_there_before(backup
 @pytest.mark.parametrize(("left", "quality"), [(9, Quality.SUSPECT), (10, Quality.COMPLETE)])
 async def test_a_source_that_shrank_below_half_is_suspect(local: Backups, left: int, quality: Quality) -> None:
     for number in range(20):
-        write(local, f"file-{number:02}", b"content")
+        write(local, f"file-{number:02}", b"content" * 1_000 if number == 0 else b"content")
     for _ in range(2):
         good = await local.take()
     for number in range(left, 20):

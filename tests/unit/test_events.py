@@ -48,7 +48,7 @@ def test_every_event_comes_back_as_it_went(event: AnyEvent) -> None:
 def test_the_stored_tag_is_the_name_of_the_class(event: AnyEvent) -> None:
     stored = json.loads(encode_event(event))
     assert stored["type"] == type(event).__name__
-    assert list(stored)[0] == "type"
+    assert next(iter(stored)) == "type"
 
 
 def test_every_kind_of_event_can_be_recorded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +61,15 @@ subjects = st.text() | st.sampled_from(
 )
 
 
+def refusal(decode: Callable[[str, bytes], object], subject: str, body: bytes) -> str:
+    """Why a message is refused; every other error gets through."""
+    try:
+        decode(subject, body)
+    except MessageRefused as error:
+        return error.message
+    return "understood"
+
+
 @given(ticks)
 def test_a_tick_comes_back_as_it_went(tick: Tick) -> None:
     assert decode_tick(tick_subject(tick.job, tick.store, tick.host), encode_tick(tick)) == tick
@@ -83,11 +93,7 @@ def test_a_trigger_comes_back_as_it_went(trigger: Trigger) -> None:
 @example(f"{TRIGGER_SUBJECT}.\ud800", b"")
 def test_any_bytes_are_understood_or_refused_and_nothing_else(subject: str, body: bytes) -> None:
     for decode in (decode_tick, decode_trigger):
-        try:
-            decode(subject, body)
-        except MessageRefused as error:
-            assert error.message
-            assert len(error.message) < 1_000
+        assert 0 < len(refusal(decode, subject, body)) < 1_000
 
 
 @given(st.binary())
