@@ -18,7 +18,7 @@ from shared.domain.ids import run_id
 from shared.domain.names import SETTINGS_STREAM
 from shared.domain.projection import State, evolve
 from shared.runtime.rejected import Rejections
-from shared.runtime.watch import fail_when_closed
+from shared.runtime.watch import asked_to_end, fail_when_closed
 
 PASS_SECONDS: Final = 1.0
 LOG_RETRY_SECONDS: Final = 2.0
@@ -85,18 +85,19 @@ async def _record_settings(scheduler: Scheduler, state: State) -> None:
 
 async def _publish(scheduler: Scheduler, clock: SystemClock, caught_up: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(caught_up.wait(), CATCH_UP_SECONDS)
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            await caught_up.wait()
     except TimeoutError:
         # Workers ask the drive as well: a slot that is done is not done again.
         log.warning("The event log is away; publishing what is due without it.")
-    while True:
+    while not asked_to_end():
         await scheduler.publish_due(clock.now())
         await clock.sleep(PASS_SECONDS)
 
 
 async def _grant(scheduler: Scheduler, bus: Bus) -> None:
     inbox = bus.triggers()
-    while True:
+    while not asked_to_end():
         delivery = await inbox.next()
         if delivery is None:
             continue

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,9 @@ from shared.domain.errors import BackupManagerError, HostUnreachable, RunFailed
 CONNECT_TIMEOUT_SECONDS: Final = 15
 OPEN_TIMEOUT_SECONDS: Final = 40.0
 CHECK_SECONDS: Final = 0.05
+SOCKETS_PREFIX: Final = "backup-ssh-"
+MAX_SOCKET_BASE_BYTES: Final = 107 - len("/backup-ssh-1234567-12345678/ssh.1234567890123456")
+"""Linux allows 107 bytes for the path of a socket, and ssh makes its own under a longer temporary name."""
 CIPHERS: Final = (
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
 )
@@ -81,14 +85,34 @@ async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Con
         _refuse_own_store(host, settings)
         yield Connection(host, None)
         return
-    # Not below the data folder: a socket's path may have 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="backup-ssh-", ignore_cleanup_errors=True) as folder:
-        sockets = Path(folder)
+    with _socket_folder(settings.data_dir / "run") as sockets:
         _write_passwd(sockets / "passwd")
         argv = process.dying_with_parent(master_arguments(host, settings, sockets / "ssh"))
         async with await process.start(argv, stdout=asyncio.subprocess.DEVNULL) as master:
             await _opened(host, sockets / "ssh", master)
             yield Connection(host, sockets)
+
+
+@contextmanager
+def _socket_folder(usual: Path) -> Iterator[Path]:
+    """A private folder for the socket: below the data folder, or where its path would be too long, elsewhere."""
+    base: Path | None = None
+    if len(os.fsencode(usual)) <= MAX_SOCKET_BASE_BYTES:
+        with suppress(OSError):  # a data folder that is read-only here, as in a container
+            usual.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_stale(usual)
+            base = usual
+    prefix = f"{SOCKETS_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=base, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _remove_stale(base: Path) -> None:
+    """Remove the folders of workers that died without a word."""
+    for folder in base.glob(f"{SOCKETS_PREFIX}*-*"):
+        pid = folder.name.removeprefix(SOCKETS_PREFIX).split("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_own_store(host: HostSettings, settings: Settings) -> None:

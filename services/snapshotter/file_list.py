@@ -88,30 +88,51 @@ def compare(
     `linked` has the checksums of files that got more names, as far as they are known.
     """
     olds = iter(base)
-    old = _next(olds)
+    before = next(olds, None)
     for line in now:
+        if before is not None and (kind := _kind_as_before(before, line)):
+            tally.unchanged += kind == b"f"
+            yield before + b"\n", b""
+            before = next(olds, None)
+            continue
         new = parse_line(line)
         if _linked_anew(new):
             new = _with_checksum(new, linked, tally)
-        while old is not None and old.key < new.key:
-            tally.removed += old.kind == b"f"
-            yield b"", _change("removed", old)
-            old = _next(olds)
-        if old is not None and old.key == new.key:
+        while before is not None and (old := parse_line(before)).key < new.key:
+            yield b"", _removed(old, tally)
+            before = next(olds, None)
+        if before is not None and old.key == new.key:
             yield _merge(old, new, tally)
-            old = _next(olds)
+            before = next(olds, None)
         else:
             tally.added += new.kind == b"f"
             yield new.line(), _change("added", new)
-    while old is not None:
-        tally.removed += old.kind == b"f"
-        yield b"", _change("removed", old)
-        old = _next(olds)
+    while before is not None:
+        yield b"", _removed(parse_line(before), tally)
+        before = next(olds, None)
 
 
-def _next(lines: Iterator[bytes]) -> Entry | None:
-    line = next(lines, None)
-    return None if line is None else parse_line(line)
+_UNCHANGED: Final = b" " * 9 + b"|" + b" " * 32 + b"|"
+"""What follows the kind of an entry of which rsync has nothing to report: no flag is set, and no checksum is new."""
+
+
+def _kind_as_before(old: bytes, new: bytes) -> bytes:
+    """The kind of an entry whose line says nothing new; empty for all others.
+
+    Most are like that. Seeing it without taking them apart makes a comparison twice as fast.
+    """
+    end = new.index(b"//") + 2
+    if new[end : end + 1] == b"/":
+        end += 1
+    kind, rest = new[end + 1 : end + 2], end + 2 + len(_UNCHANGED)
+    if new[end : end + 1] != b"." or new[end + 2 : rest] != _UNCHANGED or not old.startswith(new[:end] + kind + b"|"):
+        return b""
+    return kind if old[old.index(b"|", end + 2) + 1 :] == new[rest:] else b""
+
+
+def _removed(old: Entry, tally: Tally) -> bytes:
+    tally.removed += old.kind == b"f"
+    return _change("removed", old)
 
 
 def _merge(old: Entry, new: Entry, tally: Tally) -> tuple[bytes, bytes]:

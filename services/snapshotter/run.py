@@ -6,9 +6,10 @@ was cut.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ from shared.domain.ids import event_id
 from shared.domain.names import snapshot_name
 
 RECENT: Final = 5
+WRITE_BACK_SECONDS: Final = 2.0
+"""After how long what has come is written to the drive; the kernel by itself would wait for half a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +66,19 @@ async def take_snapshot(
     work = run.folder.path / f".partial-{run.id}-work"
     with ExitStack() as stack:
         partial = run.folder.make_partial(run.id)
-        # Opened before the first byte is written: a write error is reported once for each descriptor.
-        before_all_writes = stack.enter_context(open_directory(partial))
-        if run.base is not None:
-            stack.enter_context(_being_read(run.folder, run.base))
         try:
+            # Opened before the first byte is written: a write error is reported once for each descriptor.
+            before_all_writes = stack.enter_context(open_directory(partial))
+            if run.base is not None:
+                stack.enter_context(_being_read(run.folder, run.base))
             work.mkdir(0o700)
             base_name = run.base.name if run.base else None
             wish = Transfer(connection, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
-            moved = await transfer(wish, ability, clock, report)
-            run.store.check()
-            compared = await _write_lists(run, partial, work)
+            async with _written_back(partial, clock) as all_moved:
+                moved = await transfer(wish, ability, clock, report)
+                all_moved.set()
+                run.store.check()
+                compared = await _write_lists(run, partial, work)
             await in_thread(_sync, before_all_writes)
             event = describe(run, moved, compared, clock.monotonic() - started)
             run.store.check()
@@ -81,6 +86,35 @@ async def take_snapshot(
         finally:
             await in_thread(run.folder.remove_partials)
     return event, compared
+
+
+@asynccontextmanager
+async def _written_back(tree: Path, clock: SystemClock) -> AsyncIterator[asyncio.Event]:
+    """Have the drive write what has come so far while more is coming, so that little is left for the sync at the end.
+
+    That sync decides, on a descriptor of its own, which hears of every error that this one hears of. The event that
+    is given means that all has come: then it is written once more, beside the lists.
+    """
+    all_moved = asyncio.Event()
+    with open_directory(tree) as descriptor:
+        writing = asyncio.create_task(_write_back(descriptor, all_moved, clock))
+        try:
+            yield all_moved
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+
+async def _write_back(descriptor: int, all_moved: asyncio.Event, clock: SystemClock) -> None:
+    pause_seconds = WRITE_BACK_SECONDS
+    while not all_moved.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(all_moved.wait(), pause_seconds)
+        started = clock.monotonic()
+        with suppress(OSError):
+            await in_thread(filesystem.sync_filesystem, descriptor)
+        # A slow drive has its hands full: it is not asked again and again.
+        pause_seconds = max(WRITE_BACK_SECONDS, 2 * (clock.monotonic() - started))
 
 
 def _being_read(folder: HostFolder, base: StoredSnapshot) -> ExitStack:
@@ -98,7 +132,10 @@ def _being_read(folder: HostFolder, base: StoredSnapshot) -> ExitStack:
 async def _write_lists(run: Run, partial: Path, work: Path) -> Compared:
     base = run.folder.path / "hourly" / run.base.name if run.base else None
     await lists.sort_list(work / "raw", work / "sorted")
-    return await in_thread(lists.write_lists, partial, base, work / "sorted")
+    (work / "raw").unlink()  # what is gone before the sync need not be written to the drive
+    compared = await in_thread(lists.write_lists, partial, base, work / "sorted")
+    (work / "sorted").unlink()
+    return compared
 
 
 def _sync(descriptor: int) -> None:

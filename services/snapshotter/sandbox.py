@@ -37,6 +37,8 @@ def confined(
     if os.geteuid() != 0:
         # Root stays in its own user namespace: in a new one it could give files to nobody but itself.
         argv += ["--unshare-user"]
+    # Without dropping all of them first, bubblewrap leaves root every capability it had.
+    argv += ["--cap-drop", "ALL"]
     for capability in CAPABILITIES:
         argv += ["--cap-add", capability]
     argv += ["--ro-bind", "/usr", "/usr"]

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,16 @@ from typing import Final
 from shared.domain.errors import HostBusy
 
 RENAME_NOREPLACE: Final = 1
+SYS_OPENAT2: Final = 437
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_SYMLINKS: Final = 0x04
 MAX_OPEN_DEPTH: Final = 64
 """Deeper directories are moved up before they are removed, so that no tree needs more descriptors than this."""
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -180,7 +189,7 @@ def _empty(directory: int, top: int, device: int, *, depth: int) -> int:
 
 def _remove_directory(name: str, parent: int, top: int, device: int, *, depth: int) -> int:
     _make_searchable(name, at=parent)
-    with open_directory(name, at=parent) as child:
+    with _open_unmounted(name, parent) as child:
         if os.fstat(child).st_dev != device:
             raise OSError(errno.EXDEV, "another file system is mounted here", name)
         removed = _empty(child, top, device, depth=depth + 1)
@@ -188,10 +197,29 @@ def _remove_directory(name: str, parent: int, top: int, device: int, *, depth: i
     return removed + 1
 
 
+@contextmanager
+def _open_unmounted(name: str, parent: int) -> Iterator[int]:
+    """A descriptor of a directory on which nothing is mounted. Raises OSError, with EXDEV when something is.
+
+    A folder of the same drive that is mounted here once more has the same device number; only the kernel can tell.
+    """
+    how = _OpenHow(_DIRECTORY, 0, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS)
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.syscall(SYS_OPENAT2, parent, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
+    if descriptor < 0 and (number := ctypes.get_errno()) not in {errno.ENOSYS, errno.EPERM}:
+        raise OSError(number, os.strerror(number), name)
+    if descriptor < 0:  # an old kernel, or a container that forbids the call
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _move_up(name: str, parent: int, top: int) -> None:
     _make_searchable(name, at=parent)
-    inode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_ino
-    os.rename(name, f".deep-{inode}", src_dir_fd=parent, dst_dir_fd=top)
+    # A name that nobody can have foreseen: a host may have filled the top with names of its own.
+    os.rename(name, f".deep-{secrets.token_hex(8)}", src_dir_fd=parent, dst_dir_fd=top)
 
 
 def _make_searchable(name: str, *, at: int) -> None:

@@ -124,7 +124,8 @@ class Running:
         if self._process.returncode is None:
             self.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self._process.wait(), grace_seconds)
+                async with asyncio.timeout(grace_seconds):
+                    await self._process.wait()
             except TimeoutError:
                 self.send_signal(signal.SIGKILL)
                 await self._process.wait()

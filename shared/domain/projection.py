@@ -40,7 +40,7 @@ from shared.domain.names import HOST_STREAM_PREFIX
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class SnapshotState(msgspec.Struct):
+class SnapshotState(msgspec.Struct, gc=False):
     """A snapshot that exists."""
 
     name: str
@@ -52,7 +52,7 @@ class SnapshotState(msgspec.Struct):
     run: UUID | None = None
 
 
-class RunState(msgspec.Struct):
+class RunState(msgspec.Struct, gc=False):
     """A run: `outcome` is running, completed, failed or abandoned."""
 
     run: UUID
@@ -192,7 +192,7 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
 
 
 def _at(recorded: Recorded) -> datetime:
-    return EPOCH + timedelta(microseconds=recorded.recorded_us)
+    return datetime.fromtimestamp(recorded.recorded_us / 1_000_000, UTC)
 
 
 def _settle(host: HostState, slot: datetime) -> None:
@@ -202,7 +202,7 @@ def _settle(host: HostState, slot: datetime) -> None:
 
 def _progress(host: HostState, event: SnapshotProgressed) -> None:
     run = host.run
-    if run is not None and run.run == event.run:
+    if run is not None and run.run.int == event.run.int:
         run.files = event.files
         run.transferred_bytes = event.transferred_bytes
         run.bytes_per_second = event.bytes_per_second
@@ -211,7 +211,7 @@ def _progress(host: HostState, event: SnapshotProgressed) -> None:
 
 
 def _end_run(host: HostState, run: UUID, outcome: str, ended_at: datetime) -> RunState | None:
-    if host.run is None or host.run.run != run:
+    if host.run is None or host.run.run.int != run.int:
         return None
     host.run.outcome = outcome
     host.run.ended_at = ended_at

@@ -83,7 +83,8 @@ class Outbox:
                 if not await self.drain(host) and self.log_is_away:
                     break
             try:
-                await asyncio.wait_for(stop.wait(), RELAY_SECONDS)
+                async with asyncio.timeout(RELAY_SECONDS):
+                    await stop.wait()
             except TimeoutError:
                 continue
 

@@ -1,4 +1,4 @@
-"""Ends a service whose connection is gone for good: then only a new process helps."""
+"""Whether a service goes on: its connection may be gone for good, and its tasks may be asked to end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import asyncio
 
 from shared.adapters.jetstream import Bus
 from shared.domain.errors import BackupManagerError
+
+
+def asked_to_end() -> bool:
+    """Whether the current task was cancelled. Every endless loop asks.
+
+    `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes together with its result, and nats-py waits
+    that way: without asking, such a task would go on for ever.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def fail_when_closed(bus: Bus, stop: asyncio.Event) -> None:

@@ -14,6 +14,7 @@ from shared.adapters.jetstream import CALL_TIMEOUT_SECONDS, BusUnavailable, Deli
 from shared.adapters.journal import about
 from shared.domain.errors import HostBusy, MessageRefused
 from shared.domain.messages import Tick, decode_tick
+from shared.runtime.watch import asked_to_end
 
 SETTLE_ATTEMPTS: Final = 5
 BUSY_RETRY_SECONDS: Final = 30.0
@@ -71,13 +72,17 @@ class Worker:
                 await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not fetching.done():
                     fetching.cancel()
-                    await asyncio.gather(fetching, return_exceptions=True)
+                    await self._give_back((await asyncio.gather(fetching, return_exceptions=True))[0])
                     break
                 if (delivery := fetching.result()) is not None:
                     await self._work(delivery, stopping)
         finally:
             stopping.cancel()
             await self._inbox.leave()
+
+    async def _give_back(self, fetched: Delivery | BaseException | None) -> None:
+        if isinstance(fetched, Delivery):  # it came in the very moment in which we stopped asking
+            await self._settle(fetched, RetryIn(0))
 
     async def _work(self, delivery: Delivery, stopping: asyncio.Task[bool]) -> None:
         try:
@@ -102,8 +107,7 @@ class Worker:
         finally:
             heart.cancel()
             work.cancel()  # ended already, unless we ourselves are being cancelled
-            await asyncio.gather(heart, work, return_exceptions=True)
-        lost = heart.done() and not heart.cancelled()
+            lost = (await asyncio.gather(heart, work, return_exceptions=True))[0] is True
         if lost:
             log.error("Nobody confirms that this run is ours any more; it was ended and is left to others.")
         elif isinstance(result, BaseException):
@@ -121,15 +125,15 @@ class Worker:
             log.exception("The run could not be handled; trying again in %g s.", ERROR_RETRY_SECONDS)
             raise
 
-    async def _beat(self, delivery: Delivery, work: asyncio.Task[Disposition]) -> None:
-        """Ends, having cancelled the work, when ownership was not confirmed for half of the ack wait.
+    async def _beat(self, delivery: Delivery, work: asyncio.Task[Disposition]) -> bool:
+        """Ends with True, having cancelled the work, when nobody confirmed that it is ours for half of the ack wait.
 
         Half, because the rival may start at the whole: by then our processes must be gone. So an answer is never
         waited for much longer than until then.
         """
         half = self._ack_wait_seconds / 2
         confirmed = self._clock.monotonic()
-        while True:
+        while not asked_to_end():
             await self._clock.sleep(min(self._heartbeat_seconds, confirmed + half - self._clock.monotonic()))
             asked = self._clock.monotonic()
             try:
@@ -138,7 +142,8 @@ class Worker:
             except BusUnavailable:
                 if self._clock.monotonic() - confirmed >= half:
                     work.cancel()
-                    return
+                    return True
+        return False
 
     async def _settle(self, delivery: Delivery, disposition: Disposition) -> None:
         for attempt in range(1, SETTLE_ATTEMPTS + 1):

@@ -90,7 +90,7 @@ async def stored(js: JetStreamContext, subject: str) -> bool:
 async def free_again(js: JetStreamContext, subject: str) -> None:
     """Wait until nothing is stored under a subject."""
     while await stored(js, subject):  # noqa: ASYNC110  # the server tells nobody
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.002)
 
 
 async def no_rejection(subject: str, reason: str, body: bytes) -> None:
@@ -559,6 +559,21 @@ async def test_a_stopping_worker_lets_a_short_job_end(bus: Bus, js: JetStreamCon
         asyncio.get_running_loop().call_later(0.3, handler.hold.set)
     assert not handler.cancelled.is_set()
     assert not await stored(js, "tick.snapshot.main.nas")
+
+
+async def test_a_heartbeat_that_is_answered_just_as_the_job_ends_holds_nothing_up(
+    bus: Bus, js: JetStreamContext
+) -> None:
+    lengths = iter(range(300))
+
+    async def briefly(_: Tick) -> Disposition:
+        await asyncio.sleep(next(lengths) % 30 / 10_000)  # some of them end in the very moment of an answer
+        return Done()
+
+    async with working(bus, briefly, heartbeat=0.0):
+        for number in range(300):
+            assert await bus.publish_tick(a_tick(slot=SLOT + timedelta(hours=number))) is Accepted.STORED
+            await free_again(js, "tick.snapshot.main.nas")
 
 
 async def test_an_idle_worker_stops_at_once(bus: Bus) -> None:

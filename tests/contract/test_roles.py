@@ -84,7 +84,7 @@ ONLY_WARNED_ABOUT = ("GRANT INSERT ON log.events TO PUBLIC", "REVOKE SELECT ON l
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, command_timeout=10)
     try:
         yield connection
     finally:

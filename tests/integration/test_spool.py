@@ -7,8 +7,8 @@ import random
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import aclosing, closing
 from pathlib import Path
 from uuid import UUID
 
@@ -30,7 +30,7 @@ from tests.support.places import new_place
 from tests.support.servers import Database, SharedPostgres
 
 REPOSITORY = Path(__file__).parents[2]
-BOUND_SECONDS = 120
+pytestmark = pytest.mark.timeout(120)
 SEED = 20260306
 KILLS = 24
 SERVER_STOPS = 4
@@ -63,12 +63,6 @@ async def main():
     await relaying.relay(asyncio.Event())
 asyncio.run(main())
 """
-
-
-@pytest.fixture(autouse=True)
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(BOUND_SECONDS):
-        yield
 
 
 @pytest.fixture
@@ -104,9 +98,10 @@ async def relayed(outbox: Outbox, log: EventLog, number: int) -> list[Recorded]:
     stop = asyncio.Event()
     task = asyncio.create_task(outbox.relay(stop))
     try:
-        async for page in log.follow(0):
-            if not page and await log.head() >= number:
-                break
+        async with aclosing(log.follow(0)) as pages:
+            async for page in pages:
+                if not page and await log.head() >= number:
+                    break
     finally:
         stop.set()
         await task

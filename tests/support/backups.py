@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
+import tempfile
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +35,8 @@ from shared.domain.ids import run_id
 from shared.domain.names import StoreName
 from tests.support.builders import HOST, SLOT
 from tests.support.trees import Tree, snapshot_of
+
+REPOSITORY: Final = Path(__file__).parents[2]
 
 AS_NOBODY: Final = (
     'exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all -- sh -c "$SSH_ORIGINAL_COMMAND"'
@@ -158,6 +163,30 @@ async def backups(
             await sshd.stop()
 
 
+SNAPSHOTTER: Final = """
+import asyncio, sys
+from tests.support.backups import take_one
+asyncio.run(take_one(sys.argv[1]))
+"""
+
+
+async def snapshotter(backup: Backups) -> process.Running:
+    """Take the next snapshot in another process, which may be killed."""
+    settings = msgspec.structs.replace(backup.settings, hosts=(backup.host,))
+    text = msgspec.json.encode((str(backup.place), settings, backup.slot), enc_hook=str).decode()
+    return await process.start([sys.executable, "-c", SNAPSHOTTER, text], cwd=REPOSITORY)
+
+
+async def take_one(text: str) -> None:
+    """What runs in the other process."""
+    kind = tuple[str, Settings, datetime]
+    place, settings, slot = msgspec.json.decode(text, type=kind, dec_hook=lambda wanted, value: wanted(value))
+    store = Store.open(settings.backup_root, settings.store)
+    ability = await find_ability(attributes=True)
+    folder = Path(place)
+    await Backups(folder, settings.hosts[0], settings, store, ability, ThrowawaySshd(folder / "sshd"), slot).take()
+
+
 async def must(*argv: str) -> bytes:
     """Run a command that has to succeed; returns its output."""
     done = await process.run(argv, timeout_seconds=60)
@@ -167,20 +196,22 @@ async def must(*argv: str) -> bytes:
 
 @asynccontextmanager
 async def mounted(target: Path, *arguments: str) -> AsyncIterator[Path]:
-    """Something mounted while the block runs, whatever happens in it."""
+    """Something mounted while the block runs, whatever happens in it: also when it was moved or mounted over."""
     await must("mkdir", "-p", str(target))
+    before = Counter(mounts())
     await must("mount", *arguments, str(target))
+    place = next(folder for folder in target.parents if folder.parent == Path(tempfile.gettempdir()))
     try:
         yield target
     finally:
-        while is_mount(target):  # something may have been mounted over it
-            await must("umount", "-l", str(target))
+        for path in (Counter(mounts()) - before).elements():
+            if Path(path).is_relative_to(place):
+                await must("umount", "-l", path)
 
 
-def is_mount(path: Path) -> bool:
-    """Whether something is mounted here, also when it is another folder of the same file system."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return str(path) in {line.split()[4] for line in lines}
+def mounts() -> list[str]:
+    """Where something is mounted on this machine."""
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
 def files_under(folder: Path) -> list[str]:

@@ -116,13 +116,6 @@ BEGIN
   RETURN low;
 END $$;
 
--- A page of the log after _after and up to _upto (both positions) as one JSON text.
-CREATE FUNCTION log.page(_after bigint, _upto bigint) RETURNS text LANGUAGE sql STABLE AS $$
-  SELECT '[' || coalesce(string_agg('[' || position || ',' || log.microseconds(recorded_at) || ',"' || stream || '",'
-                                    || version || ',' || data::text || ']', ',' ORDER BY position), '') || ']'
-    FROM log.events WHERE position > _after AND position <= _upto
-$$;
-
 CREATE FUNCTION log.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION '%.% is append-only', TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = '42501';
@@ -142,6 +135,6 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON log.anchors FOR EACH STATEMENT EXE
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA log FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION log.append TO backup_worker, backup_api;
-GRANT EXECUTE ON FUNCTION log.position_at, log.page, log.canonical, log.microseconds TO backup_worker, backup_api, backup_anon;
+GRANT EXECUTE ON FUNCTION log.position_at, log.canonical, log.microseconds TO backup_worker, backup_api, backup_anon;
 GRANT SELECT ON log.events, log.anchors TO backup_worker, backup_api, backup_anon;
 RESET ROLE;
