@@ -12,6 +12,7 @@ from click.exceptions import Exit
 from rich.text import Text
 
 from services.cli import session
+from services.cli.look import condition, detail
 from services.cli.output import complain, console, json_option, print_json, say, size
 from services.snapshotter.sandbox import why_not_confined
 from services.snapshotter.transfer import find_ability
@@ -20,6 +21,7 @@ from shared.adapters.journal import printable
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError, SettingsRefused, StoreRefused
+from shared.domain.projection import HostState, State
 
 TOOLS: Final = {
     "rsync": "Install the package rsync.",
@@ -136,8 +138,21 @@ async def _receiver(settings: Settings) -> list[Finding]:
 async def _running(settings: Settings) -> list[Finding]:
     try:
         async with session.event_log(settings) as log:
-            head = await log.head()
+            state = await session.state_of(log)
         async with session.bus(settings):
-            return [(GOOD, f"The system is running; its log has {head:,} events.")]
+            running = (GOOD, f"The system is running; its log has {state.position:,} events.")
     except BackupManagerError as error:
         return [(WARNING, f"The system is not running: {error.message} {error.hint}")]
+    return [running, *_conditions(settings, state)]
+
+
+def _conditions(settings: Settings, state: State) -> list[Finding]:
+    found: list[Finding] = []
+    now = session.now()
+    for host in settings.hosts:
+        known = state.hosts.get(host.name, HostState())
+        word = condition(settings, host.name, known, now)
+        if word not in {"ok", "running"}:
+            weight = BAD if word in {"failed", "overdue"} else WARNING
+            found.append((weight, f"{host.name} is {word}: {detail(settings, host.name, known, word, now)}"))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +18,9 @@ from services.snapshotter.transfer import find_ability
 from shared.adapters import process
 from shared.config import HostSettings, Settings
 from shared.domain.errors import BackupManagerError
-from shared.domain.names import parse_host_name
+from shared.domain.events import HoldReleased, NewEvent
+from shared.domain.ids import derived_id
+from shared.domain.names import HostName, host_stream, parse_host_name
 
 SCAN_TIMEOUT_SECONDS = 20.0
 
@@ -99,6 +102,25 @@ async def _test(host: HostSettings, settings: Settings) -> tuple[bool, list[str]
 
 @hosts.command()
 @click.argument("host")
+@click.option("--reason", required=True, help="Why all is well; kept in the log.")
+def release(*, host: str, reason: str) -> None:
+    """Lift the hold of HOST, placed when its source looked empty or shrunken."""
+    session.run(_release(session.settings_here(), parse_host_name(host), reason))
+
+
+async def _release(settings: Settings, host: HostName, reason: str) -> None:
+    async with session.event_log(settings) as log:
+        state = (await session.state_of(log)).hosts.get(host)
+        if state is None or not state.hold_reason:
+            raise BackupManagerError(f"{host} is not on hold.", "Nothing was changed.")
+        fact = HoldReleased(reason=reason, by=f"{getpass.getuser()}@{os.uname().nodename}")
+        identity = derived_id("released", host, str(state.version))
+        await log.append(host_stream(host), state.version, [NewEvent(identity, fact)])
+    say(f"The hold of {host} is lifted.")
+
+
+@hosts.command()
+@click.argument("host")
 @click.option("--fingerprint", help="Pin the host key only if it has this fingerprint (SHA256:...); asks nothing.")
 def enroll(*, host: str, fingerprint: str | None) -> None:
     """Make a key for HOST, pin its host key, and show the line for its authorized_keys."""
@@ -121,18 +143,32 @@ async def _enroll(host: HostSettings, settings: Settings, fingerprint: str | Non
         raise BackupManagerError(
             f"{host.name} shows the host key {shown.strip()}, not {fingerprint}.", "Nothing was pinned."
         )
-    if fingerprint is None:
-        say(f"{host.name} shows this host key:\n  {shown.strip()}")
-        click.confirm(
-            "Is it the right one? (On the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)", abort=True
-        )
     pinned = host.known_hosts_path(settings)
+    if fingerprint is None and not await asyncio.to_thread(_confirmed, host, pinned, line, shown.strip()):
+        raise BackupManagerError("Nothing was pinned.", "Compare again, or give --fingerprint SHA256:...")
     await asyncio.to_thread(pinned.write_text, line, encoding="ascii")
     public = await asyncio.to_thread(Path(f"{key}.pub").read_text, encoding="ascii")
     where = "/root" if host.user == "root" else f"/home/{host.user}"
     say(f"Pinned. Now put this line into {where}/.ssh/authorized_keys on {host.name}:\n")
     say(f'restrict,command="rrsync -ro /" {public.strip()}\n')
     say(f"Then try it: backup-manager hosts test {host.name}")
+
+
+def _confirmed(host: HostSettings, pinned: Path, line: str, shown: str) -> bool:
+    """Whether a person says that this is the host's key; a key that changed is shown beside the old one."""
+    before = pinned.read_text(encoding="ascii") if pinned.exists() else ""
+    if line in before.splitlines(keepends=True):
+        say(f"{host.name} shows the host key that is pinned already: {shown}")
+        return True
+    if before:
+        say(f"WARNING: {host.name} shows ANOTHER host key than the one that is pinned:\n  {before.strip()}")
+        say("If the host was not reinstalled, somebody may be in between: then answer no.")
+    say(f"{host.name} shows this host key:\n  {shown}")
+    say("On the host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows the right one.")
+    try:
+        return click.confirm("Is it the right one?", default=False)
+    except click.Abort:
+        return False
 
 
 def _make_private_folder(folder: Path) -> None:

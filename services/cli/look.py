@@ -37,6 +37,8 @@ def status(*, as_json: bool) -> None:
 @json_option
 def replay_command(*, at: datetime | None, as_json: bool) -> None:
     """Compute the state from the event log alone, as it was at any moment."""
+    if at is not None and at > session.now():
+        raise click.UsageError(f"{at:%Y-%m-%d %H:%M:%S} UTC lies in the future: the log knows only what has happened.")
     session.run(_status(session.settings_here(), at or session.now(), as_json=as_json))
 
 
@@ -45,7 +47,7 @@ async def _status(settings: Settings, at: datetime | None, *, as_json: bool) -> 
         state = await session.state_of(log, at)
     now = at or session.now()
     if as_json:
-        print_json(state)
+        print_json({"at": now, "position": state.position, "hosts": summaries(settings, state, now), "state": state})
         return
     if at is not None:
         say(f"As of {at:%Y-%m-%d %H:%M:%S} UTC, position {state.position} of the log.")
@@ -57,7 +59,8 @@ def show_state(settings: Settings, state: State, now: datetime) -> None:
     names = sorted({*(host.name for host in settings.hosts), *state.hosts})
     conditions = {name: condition(settings, name, state.hosts.get(name, HostState()), now) for name in names}
     rows: list[list[str | Text]] = []
-    for name in sorted(names, key=lambda name: (WORST_FIRST.index(conditions[name]), name)):
+    ordered = sorted(names, key=lambda name: (WORST_FIRST.index(conditions[name]), name))
+    for name in ordered:
         host = state.hosts.get(name, HostState())
         newest = host.newest()
         word = conditions[name]
@@ -65,17 +68,38 @@ def show_state(settings: Settings, state: State, now: datetime) -> None:
             [
                 name,
                 Text(word, style=STYLES.get(word, "")),
-                ago(newest.slot if newest else None, now),
+                ago(newest.taken_at or newest.slot if newest else None, now),
                 f"{len(host.snapshots):,}",
                 f"{newest.files:,}" if newest else "",
                 size(newest.size_bytes) if newest else "",
-                detail(settings, name, host, word, now),
             ]
         )
-    columns = ["HOST", "STATE", "LAST GOOD", ">SNAPSHOTS", ">FILES", ">SIZE", ""]
+    columns = ["HOST", "STATE", "LAST GOOD", ">SNAPSHOTS", ">FILES", ">SIZE"]
     table(columns, rows, empty="No hosts yet. Add them to HOSTS in .env.")
+    for name in ordered:
+        say(f"{name}: {detail(settings, name, state.hosts.get(name, HostState()), conditions[name], now)}")
     if state.rejected_messages:
         say(f"{state.rejected_messages} bus messages were refused: `backup-manager events` shows them.")
+
+
+def summaries(settings: Settings, state: State, now: datetime) -> list[dict[str, object]]:
+    """What the table shows, for programs."""
+    found: list[dict[str, object]] = []
+    for name in sorted({*(host.name for host in settings.hosts), *state.hosts}):
+        host = state.hosts.get(name, HostState())
+        newest = host.newest()
+        word = condition(settings, name, host, now)
+        found.append(
+            {
+                "host": name,
+                "state": word,
+                "detail": detail(settings, name, host, word, now),
+                "last_good_snapshot": newest.name if newest else None,
+                "last_good_at": newest.taken_at or newest.slot if newest else None,
+                "snapshots": len(host.snapshots),
+            }
+        )
+    return found
 
 
 def condition(settings: Settings, name: str, host: HostState, now: datetime) -> str:
@@ -104,10 +128,10 @@ def detail(settings: Settings, name: str, host: HostState, word: str, now: datet
     if word == "failed" and run is not None:
         return f"{run.message} {run.hint}".strip()
     if word == "on hold":
-        return host.hold_reason
+        return f"{host.hold_reason} If all is well: `backup-manager hosts release {name} --reason ...`."
     if word == "offline":
         seconds = (now - host.offline_since).total_seconds() if host.offline_since else 0
-        return f"for {duration(seconds)}: {host.offline_reason}"
+        return f"for {duration(seconds)}: {host.offline_reason} `trigger` tries again at once."
     configured = settings.host(name)
     if configured is None:
         return "not in the settings any more"
@@ -139,7 +163,7 @@ async def _snapshots(settings: Settings, host: str, *, as_json: bool) -> None:
 def _snapshot_row(snapshot: SnapshotState, now: datetime) -> list[str]:
     return [
         snapshot.name,
-        ago(snapshot.slot, now),
+        ago(snapshot.taken_at or snapshot.slot, now),
         str(snapshot.quality),
         f"{snapshot.files:,}",
         size(snapshot.size_bytes),
@@ -163,6 +187,8 @@ def events(*, host: str | None, since: datetime | None, follow: bool, as_json: b
 
 async def _events(settings: Settings, host: str | None, since: datetime | None, *, follow: bool, as_json: bool) -> None:
     async with session.event_log(settings) as log:
+        if host is not None and settings.host(host) is None and not await log.read_stream(f"host-{host}"):
+            raise click.UsageError(f"There is no host {host!r}. `backup-manager hosts` lists them.")
         start = await log.position_at(since) if since else 0
         source = log.follow(start) if follow else log.pages(start)
         async for page in source:
@@ -173,9 +199,17 @@ async def _events(settings: Settings, host: str | None, since: datetime | None, 
 
 def say_event(recorded: Recorded, *, as_json: bool) -> None:
     """Print one event on one line."""
-    if as_json:
-        print_json(recorded)
-        return
     at = EPOCH + timedelta(microseconds=recorded.recorded_us)
+    if as_json:
+        print_json(
+            {
+                "position": recorded.position,
+                "at": at,
+                "stream": recorded.stream,
+                "version": recorded.version,
+                "event": recorded.event,
+            }
+        )
+        return
     about = recorded.stream.removeprefix("host-")
     say(f"{recorded.position:>7}  {at:%Y-%m-%d %H:%M:%S}  {about:<16}  {in_words(recorded.event)}")

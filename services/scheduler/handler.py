@@ -19,7 +19,7 @@ from shared.domain.events import BackupRequested, Job, NewEvent, RequestRefused
 from shared.domain.ids import derived_id
 from shared.domain.messages import Tick, Trigger, decode_trigger
 from shared.domain.names import HostName, host_stream
-from shared.domain.projection import State
+from shared.domain.projection import HostState, State, evolve_host
 from shared.domain.schedule import Plan, due_ticks, trigger_slot
 from shared.runtime.rejected import Rejections
 
@@ -28,6 +28,7 @@ REPEAT_STORED: Final = timedelta(seconds=60)
 """A stored tick that nobody settles is published again: either it is still there, or the bus lost it."""
 
 IN_FLIGHT: Final = 100
+DONE_ALREADY: Final = "done in this very second already"
 
 log = logging.getLogger(__name__)
 
@@ -104,14 +105,37 @@ class Scheduler:
     async def _grant_host(self, host: HostName, trigger: Trigger, slot: datetime, wish: str) -> None:
         stream = host_stream(host)
         wished = BackupRequested(job=trigger.job, slot=slot, by=trigger.by, dry_run=trigger.dry_run)
-        await self.events.append(stream, None, [NewEvent(_wish_id("requested", host, wish), wished)])
+        appended = await self.events.append(stream, None, [NewEvent(_wish_id("requested", host, wish), wished)])
+        reason = await self._refusal(host, trigger, slot, heard_before=appended.duplicate)
+        if reason:
+            refused = RequestRefused(job=trigger.job, slot=slot, reason=reason)
+            await self.events.append(stream, None, [NewEvent(_wish_id("refused", host, wish), refused)])
+
+    async def _refusal(self, host: HostName, trigger: Trigger, slot: datetime, *, heard_before: bool) -> str:
+        """Publish the tick of a wish; why it is not granted, or nothing. Nobody may wait for an answer in vain."""
+        known = self.state.hosts.get(host, HostState())
+        if not heard_before and not trigger.dry_run and _is_settled(known, slot):
+            return DONE_ALREADY
         settings = self.settings.host(host)
         store = settings.store if settings else self.settings.store
-        accepted = await self.bus.publish_tick(Tick(trigger.job, store, host, slot, trigger.dry_run))
+        tick = Tick(trigger.job, store, host, slot, trigger.dry_run)
+        accepted = await self.bus.publish_tick(tick)
+        if accepted is Accepted.ALREADY_RUNNING and known.offline_since is not None:
+            # The host was offline and its tick waits for the next try: a person who asks wants it tried now.
+            await self.bus.withdraw_tick(tick)
+            accepted = await self.bus.publish_tick(tick)
         self.counts[accepted] += 1
         if accepted is Accepted.ALREADY_RUNNING:
-            refused = RequestRefused(job=trigger.job, slot=slot, reason="already pending or running")
-            await self.events.append(stream, None, [NewEvent(_wish_id("refused", host, wish), refused)])
+            return "already pending or running"
+        if accepted is Accepted.DUPLICATE and not heard_before and await self._was_done(host, slot):
+            return DONE_ALREADY
+        return ""
+
+    async def _was_done(self, host: HostName, slot: datetime) -> bool:
+        state = HostState()
+        for recorded in await self.events.read_stream(host_stream(host)):
+            evolve_host(state, recorded)
+        return _is_settled(state, slot)
 
     def _wanted(self, trigger: Trigger) -> list[HostName]:
         if trigger.job not in WORKED_JOBS:
@@ -123,6 +147,10 @@ class Scheduler:
         if unknown:
             raise MessageRefused(f"There is no host {unknown[0]!r} in the settings.")
         return [known[name] for name in dict.fromkeys(trigger.hosts)]
+
+
+def _is_settled(host: HostState, slot: datetime) -> bool:
+    return host.settled_slot is not None and slot <= host.settled_slot
 
 
 def _wish_id(what: str, host: HostName, wish: str) -> UUID:

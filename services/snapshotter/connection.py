@@ -85,6 +85,10 @@ async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Con
         _refuse_own_store(host, settings)
         yield Connection(host, None)
         return
+    if not os.access(host.known_hosts_path(settings), os.R_OK):
+        raise RunFailed(
+            f"{host.name} has no pinned host key.", f"Run `backup-manager hosts enroll {host.name}`.", code="host_key"
+        )
     with _socket_folder(settings.data_dir / "run") as sockets:
         _write_passwd(sockets / "passwd")
         argv = process.dying_with_parent(master_arguments(host, settings, sockets / "ssh"))
@@ -101,7 +105,7 @@ def _socket_folder(usual: Path) -> Iterator[Path]:
         with suppress(OSError):  # a data folder that is read-only here, as in a container
             usual.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_stale(usual)
-            base = usual
+            base = usual if os.access(usual, os.W_OK) else None
     prefix = f"{SOCKETS_PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=base, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -173,11 +177,11 @@ async def _opened(host: HostSettings, socket: Path, master: process.Running) -> 
 
 def connection_error(host: HostSettings, said: str) -> BackupManagerError:
     """What it means that ssh gave up, by what it said. Only what is known to mean offline is taken as such."""
-    last = said.strip().splitlines()[-1][:300] if said.strip() else "ssh said nothing"
+    last = said.strip().splitlines()[-1][:300].rstrip(".") if said.strip() else "ssh said nothing"
     where = f"{host.name} ({host.user}@{host.address}:{host.port})"
     if _HOST_KEY.search(said):
         return RunFailed(
-            f"{where} showed another host key than the pinned one, or none is pinned.",
+            f"{where} showed another host key than the pinned one.",
             f"If the host was reinstalled, run `backup-manager hosts enroll {host.name}`; if not, somebody may be "
             "in between.",
             code="host_key",

@@ -68,7 +68,7 @@ class Tally(msgspec.Struct):
     recopied: int = 0
     """Files that are the same as in the base and were transferred all the same: sharing does not work."""
     links: set[bytes] = msgspec.field(default_factory=set)
-    """Files that got more names; of one that stands further down the list, the checksum was not known yet."""
+    """Files that got more names, each by the first of its names."""
 
 
 def parse_line(line: bytes) -> Entry:
@@ -124,8 +124,11 @@ def _kind_as_before(old: bytes, new: bytes) -> bytes:
     end = new.index(b"//") + 2
     if new[end : end + 1] == b"/":
         end += 1
-    kind, rest = new[end + 1 : end + 2], end + 2 + len(_UNCHANGED)
-    if new[end : end + 1] != b"." or new[end + 2 : rest] != _UNCHANGED or not old.startswith(new[:end] + kind + b"|"):
+    what, kind, rest = new[end : end + 1], new[end + 1 : end + 2], end + 2 + len(_UNCHANGED)
+    if new[end + 2 : rest] != _UNCHANGED or not old.startswith(new[:end] + kind + b"|"):
+        return b""
+    # Files are linked to the base (h) or left alone (.); directories are always made (c).
+    if what not in b"h." and (what, kind) != (b"c", b"d"):
         return b""
     return kind if old[old.index(b"|", end + 2) + 1 :] == new[rest:] else b""
 
@@ -153,10 +156,16 @@ def _with_checksum(new: Entry, linked: Mapping[bytes, bytes], tally: Tally) -> E
     return msgspec.structs.replace(new, checksum=linked.get(first, NO_CHECKSUM))
 
 
+def names_linked_to(lines: Iterable[bytes]) -> set[bytes]:
+    """The files of rsync's list that got more names, each by the first of its names."""
+    entries = (parse_line(line) for line in lines if LINKED in line)
+    return {entry.link[len(LINKED) :] for entry in entries if _linked_anew(entry)}
+
+
 def checksums_of(names: Set[bytes], lines: Iterable[bytes]) -> dict[bytes, bytes]:
-    """The checksums of some files of a list, by the names that are in it."""
+    """The checksums of some files of a list, by the names that are in it, as far as the list has them."""
     entries = (parse_line(line) for line in lines if line[: line.index(b"//")] in names)
-    return {entry.key[:-2]: entry.checksum for entry in entries}
+    return {entry.key[:-2]: entry.checksum for entry in entries if entry.checksum != NO_CHECKSUM}
 
 
 def _what_changed(old: Entry, new: Entry, tally: Tally) -> str:

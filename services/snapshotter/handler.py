@@ -8,6 +8,7 @@ import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from services.snapshotter import dry_run, steps
@@ -29,7 +30,9 @@ from shared.domain.errors import (
     HostUnreachable,
     LogConflict,
     LogUnavailable,
+    MessageRefused,
     RunFailed,
+    StoreRefused,
 )
 from shared.domain.events import (
     DryRunCompleted,
@@ -52,6 +55,9 @@ from shared.domain.schedule import newest_slot, next_slot
 from shared.runtime.outbox import Outbox
 from shared.runtime.worker import Disposition, Done, RetryIn
 
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""How far the clocks of scheduler and worker may be apart."""
+
 log = logging.getLogger(__name__)
 
 
@@ -69,13 +75,22 @@ class Snapshotter:
     _progress_steps: dict[UUID, int] = field(default_factory=dict)
 
     async def handle(self, tick: Tick) -> Disposition:
-        """Work one tick off. Raises HostBusy when another process has the host."""
+        """Work one tick off. Raises HostBusy when another process has the host, MessageRefused for a slot to come."""
+        if tick.slot > self.clock.now() + CLOCKS_DIFFER:
+            # Slots only move forward: taken at its word, it would settle all slots until then.
+            raise MessageRefused(f"The slot {tick.slot:%Y-%m-%d %H:%M:%S} UTC lies in the future.")
         host = self.settings.host(tick.host)
         if host is None or host.store != self.store.identity.name:
             log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
             return Done()
         if tick.dry_run:
             return await self._dry_run(host, tick)
+        try:
+            return await self._handle_on_drive(host, tick)
+        except StoreRefused as error:
+            return await self._without_drive(host, tick, error)
+
+    async def _handle_on_drive(self, host: HostSettings, tick: Tick) -> Disposition:
         with self.store.folder(tick.host) as folder, folder.locked(Job.SNAPSHOT) as lock:
             state = await self._recover(tick.host, folder)
             slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, self.clock.now()))
@@ -169,6 +184,17 @@ class Snapshotter:
         # Without the log the lock on the drive is the claim; the log hears of it later.
         await self.outbox.record(host, [claim])
         return True
+
+    async def _without_drive(self, host: HostSettings, tick: Tick, error: StoreRefused) -> Disposition:
+        """The drive is not there, so neither is the spool: the log hears of it directly."""
+        run = run_id(self.clock.unix_ms(), secrets.randbits(58))
+        name = self.store.identity.name
+        started = SnapshotStarted(run=run, slot=tick.slot, store=name, worker=self.worker)
+        failed = SnapshotFailed(run=run, slot=tick.slot, code="store", message=error.message, hint=error.hint)
+        log.error("%s", error)
+        facts = [NewEvent(event_id(run, steps.STARTED), started), NewEvent(event_id(run, steps.FAILED), failed)]
+        await self.events.append(host_stream(host.name), None, facts)
+        return Done()
 
     async def _failed(
         self, host: HostSettings, run: UUID, slot: datetime, attempt: int, error: BackupManagerError

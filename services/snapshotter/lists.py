@@ -42,29 +42,26 @@ async def sort_list(raw: Path, sorted_list: Path) -> None:
 
 def write_lists(tree: Path, base: Path | None, sorted_list: Path) -> Compared:
     """Write both lists into a tree. `base` is the snapshot before. Blocking; flat in memory."""
-    compared = _write(tree, base, sorted_list, {})
-    if not compared.tally.links:
-        return compared
-    # Files got more names: once the first list is there, it tells the checksums that those have too.
-    linked = file_list.checksums_of(compared.tally.links, read_list(tree / FILES_FILE))
-    for name in (FILES_FILE, CHANGES_FILE):
-        (tree / name).unlink()
-    return _write(tree, base, sorted_list, linked)
-
-
-def _write(tree: Path, base: Path | None, sorted_list: Path, linked: dict[bytes, bytes]) -> Compared:
+    linked: dict[bytes, bytes] = {}
+    if names := file_list.names_linked_to(_lines(sorted_list)):
+        # Of a file that got more names rsync tells the checksum once, or, where nothing was moved, the base has it.
+        for lines in (_list_of(base), _lines(sorted_list)):
+            linked |= file_list.checksums_of(names, lines)
     tally = Tally()
     digest = hashlib.sha256()
     with ExitStack() as stack:
         files = stack.enter_context(_compressed(tree / FILES_FILE, stack))
         changes = stack.enter_context(_compressed(tree / CHANGES_FILE, stack))
-        before = read_list(base / FILES_FILE) if base is not None and (base / FILES_FILE).exists() else iter(())
-        for line, change in file_list.compare(before, _lines(sorted_list), tally, linked):
+        for line, change in file_list.compare(_list_of(base), _lines(sorted_list), tally, linked):
             files.write(line)
             if change:
                 changes.write(change)
                 digest.update(change)
     return Compared(tally, digest.hexdigest())
+
+
+def _list_of(base: Path | None) -> Iterator[bytes]:
+    return read_list(base / FILES_FILE) if base is not None and (base / FILES_FILE).exists() else iter(())
 
 
 def read_list(path: Path) -> Iterator[bytes]:

@@ -26,7 +26,9 @@ class Ability(msgspec.Struct, frozen=True):
     confined: bool
     """It runs under bubblewrap and sees one host's snapshots only."""
     attributes: bool
-    """The store's file system keeps extended attributes and ACLs."""
+    """The store's file system keeps extended attributes."""
+    acls: bool
+    """It keeps ACLs too. Within walls of a user's own there are no other users that an ACL could name."""
 
 
 def arguments(
@@ -46,9 +48,10 @@ def arguments(
     return [
         "rsync",
         "-aHSR",
-        # ACLs, and what users may set: attributes of other kinds mean something to the host only, and one that the
-        # drive refuses, such as system.nfs4_acl, would fail the run.
-        *(["-AX", "--filter=+x user.**", "--filter=-x **"] if ability.attributes else []),
+        *(["-A"] if ability.acls else []),
+        # What users may set: attributes of other kinds mean something to the host only, and one that the drive
+        # refuses, such as system.nfs4_acl, would fail the run.
+        *(["-X", "--filter=+x user.**", "--filter=-x **"] if ability.attributes else []),
         "--numeric-ids",
         "--no-devices",
         "--no-specials",
@@ -68,11 +71,21 @@ def arguments(
         "--info=progress2,stats2",
         f"--out-format={token}%n//%i|%C|%l|%M|%L",
         *([f"--link-dest={base}"] if base else []),
-        *(f"--exclude={pattern}" for pattern in (*OWN_FILES, *excludes)),
+        *(f"--exclude={pattern}" for pattern in OWN_FILES),
+        # What was named is backed up, whatever the patterns say of the folders on the way to it.
+        *(f"--include={pattern}" for source in sources for pattern in ways_to(source)),
+        *(f"--exclude={pattern}" for pattern in excludes),
         "--",
         *sources,
         destination,
     ]
+
+
+def ways_to(source: str) -> list[str]:
+    """Patterns for a source itself and for every folder above it that is part of the transfer (behind /./)."""
+    parts = [part for part in source.split("/./", 1)[-1].split("/") if part]
+    literal = [re.sub(r"[\\*?\[]", r"\\\g<0>", part) if re.search(r"[*?\[]", part) else part for part in parts]
+    return ["/" + "/".join(literal[: count + 1]) for count in range(len(literal))]
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -109,7 +109,8 @@ async def _write_back(descriptor: int, all_moved: asyncio.Event, clock: SystemCl
     pause_seconds = WRITE_BACK_SECONDS
     while not all_moved.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(all_moved.wait(), pause_seconds)
+            async with asyncio.timeout(pause_seconds):
+                await all_moved.wait()
         started = clock.monotonic()
         with suppress(OSError):
             await in_thread(filesystem.sync_filesystem, descriptor)

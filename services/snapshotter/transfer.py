@@ -30,6 +30,7 @@ STALL_SECONDS: Final = 1800.0
 """rsync has a time limit of its own, which the other side can switch off; this one it cannot."""
 
 PIPE_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 GATHER_SECONDS: Final = 0.02
 """rsync flushes each line by itself. Woken for each of them we would take more time than the transfer; so they gather
 in a pipe that is large enough to never hold rsync up."""
@@ -133,6 +134,7 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[io.FileIO, io.FileIO]:
 async def _gathered(pipe: int) -> AsyncIterator[bytes]:
     """What comes through a pipe, in pieces as large as a short pause makes them."""
     loop = asyncio.get_running_loop()
+    chunk = b""
     while True:
         something = asyncio.Event()
         loop.add_reader(pipe, something.set)
@@ -140,8 +142,9 @@ async def _gathered(pipe: int) -> AsyncIterator[bytes]:
             await something.wait()
         finally:
             loop.remove_reader(pipe)
-        await asyncio.sleep(GATHER_SECONDS)
-        if not (chunk := os.read(pipe, PIPE_BYTES)):
+        if len(chunk) < CHUNK_BYTES:
+            await asyncio.sleep(GATHER_SECONDS)
+        if not (chunk := os.read(pipe, CHUNK_BYTES)):
             return
         yield chunk
 
@@ -179,9 +182,11 @@ async def find_ability(*, attributes: bool) -> Ability:
     options = await process.run(["rsync", "--help"], timeout_seconds=10)
     words = shown.stdout.decode(errors="replace").split()
     version = words[words.index("version") + 1] if "version" in words else "unknown"
+    confined = not await sandbox.why_not_confined()
     return Ability(
         version=version,
         insecure_links=b"--insecure-links" in options.stdout,
-        confined=not await sandbox.why_not_confined(),
+        confined=confined,
         attributes=attributes,
+        acls=attributes and (os.geteuid() == 0 or not confined),
     )

@@ -189,6 +189,20 @@ class Bus:
             raise BusUnavailable(f"The bus does not take {subject}: {error!r}.") from error
         return Accepted.DUPLICATE if stored.duplicate else Accepted.STORED
 
+    async def withdraw_tick(self, tick: Tick) -> None:
+        """Take the pending tick of the same job and host off the bus, if there is one. Raises BusUnavailable.
+
+        A worker that has it at this moment goes on: the lock on the drive keeps the next one out.
+        """
+        try:
+            pending = await self._stream.get_last_msg(TICKS, tick_subject(tick.job, tick.store, tick.host))
+            if pending.seq is not None:
+                await self._stream.delete_msg(TICKS, pending.seq)
+        except NotFoundError:
+            return  # settled in the meantime
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus does not give the tick of {tick.host} back: {error!r}.") from error
+
     async def publish_trigger(self, trigger: Trigger) -> int:
         """Ask for runs; returns the wish's number on the bus. Raises BusUnavailable."""
         try:

@@ -173,7 +173,7 @@ class EventLog:
     async def pages(self, after: int = 0, upto: int | None = None) -> AsyncGenerator[list[Recorded], None]:
         """The log after a position, in pages, oldest first; the next page is fetched while one is worked on."""
         end = await self.head() if upto is None else upto
-        starts = list(range(after, end, PAGE_EVENTS))
+        starts = range(after, end, PAGE_EVENTS)
         ahead: asyncio.Task[str] | None = None
         try:
             for number, start in enumerate(starts):

@@ -168,6 +168,13 @@ class HoldPlaced(Event, frozen=True, gc=False, tag=True, kw_only=True):
     pinned: str | None
 
 
+class HoldReleased(Event, frozen=True, gc=False, tag=True, kw_only=True):
+    """A person lifted the hold, and why. `by` is who says so, unchecked."""
+
+    reason: str
+    by: str = ""
+
+
 class AlertRaised(Event, frozen=True, gc=False, tag=True, kw_only=True):
     """Something a person should look at; `evidence` is a sentence with the numbers in it."""
 
@@ -212,6 +219,7 @@ AnyEvent = (
     | SlotSkipped
     | DryRunCompleted
     | HoldPlaced
+    | HoldReleased
     | AlertRaised
     | SettingsChanged
     | StoreEnrolled

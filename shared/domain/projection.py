@@ -19,6 +19,7 @@ from shared.domain.events import (
     BackupRequested,
     DryRunCompleted,
     HoldPlaced,
+    HoldReleased,
     HostFoundOffline,
     Job,
     MessageRejected,
@@ -50,6 +51,7 @@ class SnapshotState(msgspec.Struct, gc=False):
     size_bytes: int
     transferred_bytes: int = 0
     run: UUID | None = None
+    taken_at: datetime | None = None
 
 
 class RunState(msgspec.Struct, gc=False):
@@ -183,6 +185,9 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
         case HoldPlaced() as event:
             host.hold_reason = event.reason
             host.pinned = event.pinned
+        case HoldReleased():
+            host.hold_reason = ""
+            host.pinned = None
         case AlertRaised() as event:
             host.last_alert = event.evidence
         case RequestRefused() | SettingsChanged() | StoreEnrolled() | MessageRejected():
@@ -234,6 +239,7 @@ def _completed(host: HostState, event: SnapshotCompleted, at: datetime) -> None:
         event.size_bytes,
         event.transferred_bytes,
         event.run,
+        at,
     )
     _settle(host, event.slot)
 

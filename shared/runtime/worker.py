@@ -12,7 +12,7 @@ from typing import Final
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import CALL_TIMEOUT_SECONDS, BusUnavailable, Delivery, Inbox
 from shared.adapters.journal import about
-from shared.domain.errors import HostBusy, MessageRefused
+from shared.domain.errors import BackupManagerError, HostBusy, MessageRefused
 from shared.domain.messages import Tick, decode_tick
 from shared.runtime.watch import asked_to_end
 
@@ -37,6 +37,8 @@ class RetryIn:
 
 Disposition = Done | RetryIn
 Handle = Callable[[Tick], Awaitable[Disposition]]
+"""Works a tick off; MessageRefused means that nobody ever can."""
+
 Reject = Callable[[str, str, bytes], Awaitable[None]]
 """Records a message that cannot be understood: its subject, the reason, its body."""
 
@@ -110,6 +112,8 @@ class Worker:
             lost = (await asyncio.gather(heart, work, return_exceptions=True))[0] is True
         if lost:
             log.error("Nobody confirms that this run is ours any more; it was ended and is left to others.")
+        elif isinstance(result, MessageRefused):
+            await self._refuse(delivery, result.message)
         elif isinstance(result, BaseException):
             await self._settle(delivery, RetryIn(1.0 if stopping.done() else ERROR_RETRY_SECONDS))
         else:
@@ -121,6 +125,11 @@ class Worker:
         except HostBusy as error:
             log.info("%s Trying again in %g s.", error.message, BUSY_RETRY_SECONDS)
             return RetryIn(min(BUSY_RETRY_SECONDS, self._ack_wait_seconds))
+        except MessageRefused:
+            raise
+        except BackupManagerError as error:
+            log.error("%s Trying again in %g s.", error, ERROR_RETRY_SECONDS)
+            raise
         except Exception:
             log.exception("The run could not be handled; trying again in %g s.", ERROR_RETRY_SECONDS)
             raise

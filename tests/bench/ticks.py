@@ -83,7 +83,7 @@ async def measure(options: Options) -> Found:
     count = options.size(HOSTS, quick=50)
     hosts = tuple(HostSettings(name=HostName(f"host-{number:03}")) for number in range(count))
     settings = msgspec.structs.replace(settings_of(options.folder, hosts), timing=TIMING)
-    slots = options.size(60, quick=3)
+    slots = options.size(40, quick=3)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(servers(options.folder, settings))
         schedulers = [await stack.enter_async_context(_scheduler(settings, place)) for _ in range(SCHEDULERS)]

@@ -159,6 +159,18 @@ async def test_a_migration_that_fails_leaves_nothing_half_and_lets_the_next_one_
         assert await provision_log(database.admin_dsn, {}) == [name]
 
 
+async def test_a_migration_that_cannot_be_noted_is_not_applied_either(
+    database: Database, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unnotable = f"ALTER TABLE public.backup_migrations ADD CONSTRAINT full_up CHECK (number < {NEXT})"
+    with_one_more(monkeypatch, f"CREATE TABLE log.half (x int); {unnotable}")
+    async with connected(database.admin_dsn) as failing:
+        with pytest.raises(asyncpg.CheckViolationError):
+            await migrate(failing)
+    assert not await exists(admin, "log.half")
+    assert await applied_to(admin) == NAMES
+
+
 async def test_one_that_waits_for_another_too_long_says_so(
     database: Database, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,27 @@ async def test_a_temporary_table_of_a_workers_session_does_not_deceive_append(
     assert row["hash"] == row["right_hash"]
 
 
+async def test_append_runs_nothing_of_its_callers_with_its_owners_rights(
+    database: Database, log: EventLog, admin: asyncpg.Connection
+) -> None:
+    async with connected(database.worker_dsn) as connection:
+        # A type of the caller's, found before the real one, would run his function as the owner of the log.
+        await connection.execute("""
+            CREATE FUNCTION pg_temp.noted(text) RETURNS boolean LANGUAGE plpgsql AS $$
+              BEGIN PERFORM set_config('test.ran_as', current_user, false); RETURN true; END $$;
+            SET search_path = pg_temp, pg_catalog, log""")
+        for name in ("timestamptz", "bytea", "json", "text"):
+            await connection.execute(
+                f"CREATE DOMAIN pg_temp.{name} AS pg_catalog.{name} CHECK (pg_temp.noted(VALUE::pg_catalog.text))"
+            )
+        await connection.execute(
+            "SELECT first_position FROM log.append('host-a', NULL, ARRAY[gen_random_uuid()], '{Noted}', ARRAY['{}'])"
+        )
+        await connection.execute("RESET search_path")
+        assert await connection.fetchval("SELECT current_setting('test.ran_as', true)") != "backup_owner"
+    assert await log.head() == 1
+
+
 @pytest.mark.parametrize(
     "sql",
     [
