@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from shared.config import Settings
 from shared.domain.events import (
     AnyEvent,
     BackupRequested,
+    HostFoundOffline,
     Job,
     MessageRejected,
     Recorded,
@@ -35,8 +37,8 @@ from shared.domain.events import (
 )
 from shared.domain.messages import Tick, Trigger, decode_tick, tick_message_id
 from shared.domain.names import REFUSED_STREAM, SETTINGS_STREAM, HostName, host_stream
-from shared.domain.projection import State, replay
-from shared.domain.schedule import newest_slot
+from shared.domain.projection import State, evolve, replay
+from shared.domain.schedule import newest_slot, trigger_slot
 from shared.runtime.rejected import Rejections
 from tests.support.builders import SLOT, build, everything, first_that, new, some_settings
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer, SharedPostgres
@@ -255,12 +257,13 @@ async def test_the_message_id_of_a_slot_says_job_host_and_slot() -> None:
 @pytest.fixture
 async def idle(bus: Bus, log: EventLog, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of hosts that are all done for now, so that only wishes make ticks."""
-    until = newest_slot(1, now()) + timedelta(hours=1)  # a test that runs over the full hour shall not notice
+    done = newest_slot(744, now())  # the next one is days away: no test notices a full hour
     for host in HOSTS:
-        await log.append(host_stream(HostName(host)), None, [new(build(SlotSkipped, slot=until))])
+        await log.append(host_stream(HostName(host)), None, [new(build(SlotSkipped, slot=done))])
     for pause in ("PASS_SECONDS", "LOG_RETRY_SECONDS", "WISH_RETRY_SECONDS"):
         monkeypatch.setattr(service, pause, 0.1)
-    return settings
+    rare = tuple(msgspec.structs.replace(host, snapshot_interval_hours=744) for host in settings.hosts)
+    return replaced(settings, hosts=rare)
 
 
 async def test_an_empty_message_from_any_client_asks_for_every_host_once_even_with_two_schedulers(
@@ -382,6 +385,40 @@ async def test_of_a_hundred_wishes_in_a_burst_each_is_answered(
     counts = Counter(type(event.event) for event in await log.read_stream("host-host-00"))
     assert counts[BackupRequested] == 100
     assert len(await ticks_on(js)) == 1
+
+
+async def test_a_wish_in_the_second_of_one_that_is_done_is_answered_and_not_left_waiting(
+    idle: Settings, bus: Bus, log: EventLog
+) -> None:
+    await bus.publish_trigger(Trigger(hosts=("host-00",)))
+    first = await delivered(bus.triggers())
+    scheduler = a_scheduler(idle, bus, log)
+    await scheduler.grant(first)
+    slot = trigger_slot(first.stored_at)
+    await bus.withdraw_tick(Tick(Job.SNAPSHOT, idle.store, HostName("host-00"), slot))
+    await log.append(host_stream(HostName("host-00")), None, [new(build(SlotSkipped, slot=slot))])
+    again = copy.copy(first)  # another wish of the same second
+    again.stream_sequence = first.stream_sequence + 1
+    await scheduler.grant(again)
+    refused = [event.event for event in await everything(log) if isinstance(event.event, RequestRefused)]
+    assert [event.slot for event in refused] == [slot]
+    assert "done" in refused[0].reason
+
+
+async def test_an_offline_host_is_tried_at_once_when_a_person_asks(
+    idle: Settings, bus: Bus, log: EventLog, js: JetStreamContext
+) -> None:
+    await bus.publish_tick(Tick(Job.SNAPSHOT, idle.store, HostName("host-00"), SLOT))
+    await log.append(host_stream(HostName("host-00")), None, [new(build(HostFoundOffline))])
+    scheduler = a_scheduler(idle, bus, log)
+    async for page in log.pages():
+        for recorded in page:
+            evolve(scheduler.state, recorded)
+    await bus.publish_trigger(Trigger(hosts=("host-00",)))
+    wish = await delivered(bus.triggers())
+    await scheduler.grant(wish)
+    assert [tick.slot for tick in await ticks_on(js)] == [trigger_slot(wish.stored_at)]
+    assert not any(isinstance(event.event, RequestRefused) for event in await everything(log))
 
 
 # Settings
