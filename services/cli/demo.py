@@ -70,6 +70,8 @@ async def _demo(folder: Path | None, *, once: bool) -> None:
 
         await system.run(stop, ready=ready, progress=lambda step: say(f"{step} ..."))
     say("Stopped. Nothing is left running." + ("" if folder else " The folder is gone."))
+    if not once and not folder:
+        say("In the other terminal: unset BACKUP_ENV_FILE BACKUP_TOML_FILE")
 
 
 async def _story(settings: Settings, connections: Connections, place: Path, stop: asyncio.Event) -> None:

@@ -19,7 +19,7 @@ from shared.adapters import postgres
 from shared.adapters.postgres import EventLog
 from shared.domain.audit import Finding
 from shared.domain.events import encode_event
-from tests.support.builders import alerts, new, one_of_each
+from tests.support.builders import EVENT_TYPES, alerts, new, one_of_each
 from tests.support.servers import BOUND_SECONDS
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
@@ -37,10 +37,16 @@ REWRITE: Final = """
                           meta = $9, hash = $10 WHERE ctid = $1::text::tid RETURNING ctid::text"""
 Row = dict[str, Any]
 
+WRITTEN: Final = len(STREAMS) * len(EVENT_TYPES) + 6
+"""Events in the log of these tests."""
+
+WHOLE: Final = WRITTEN + 6
+"""And with those that carry metadata."""
+
 
 @pytest.fixture
 async def written(log: EventLog) -> EventLog:
-    """A log of 54 events of all types in three streams, some with metadata."""
+    """A log of WRITTEN events of all types in three streams, some with metadata."""
     for turn in range(3):
         for stream in STREAMS:
             await log.append(stream, None, [new(event) for event in one_of_each()[turn::3]])
@@ -143,7 +149,7 @@ async def test_a_log_that_nobody_touched_has_no_findings(
     await anchor(admin)
     chain = await check_chain(written)
     assert chain.findings == []
-    assert chain.position == await written.head() == 54
+    assert chain.position == await written.head() == WRITTEN
     monkeypatch.setattr(postgres, "PAGE_EVENTS", 7)
     assert (await check_chain(written)).head == chain.head
     assert (await check_chain(written)).findings == []
@@ -170,7 +176,7 @@ async def test_a_single_flipped_bit_in_any_column_of_any_event_is_found_and_name
 
 
 async def test_a_deleted_row_is_found_wherever_it_was(written: EventLog, forger: asyncpg.Connection) -> None:
-    for position in (1, 2, 30, 59, 60):
+    for position in (1, 2, 30, WHOLE - 1, WHOLE):
         async with undone(forger):
             await forger.execute("DELETE FROM log.events WHERE position = $1", position)
             assert names(await findings(written), position)
@@ -195,7 +201,7 @@ async def test_a_cut_tail_is_found_by_an_anchor_and_by_nothing_else(
 ) -> None:
     await forger.execute("DELETE FROM log.events WHERE position > 50")
     found = await findings(written)
-    assert [finding.position for finding in found] == [60]
+    assert [finding.position for finding in found] == [WHOLE]
     assert "end of the log is missing" in found[0].sentence
     await forger.execute("DELETE FROM log.anchors")
     assert await findings(written) == []
@@ -203,7 +209,7 @@ async def test_a_cut_tail_is_found_by_an_anchor_and_by_nothing_else(
 
 async def test_a_log_that_was_emptied_is_found_by_an_anchor(written: EventLog, forger: asyncpg.Connection) -> None:
     await forger.execute("DELETE FROM log.events")
-    assert [finding.position for finding in await findings(written)] == [60]
+    assert [finding.position for finding in await findings(written)] == [WHOLE]
 
 
 async def test_a_log_written_anew_with_right_hashes_is_found_by_an_anchor(
@@ -212,11 +218,11 @@ async def test_a_log_written_anew_with_right_hashes_is_found_by_an_anchor(
     await forger.execute("DELETE FROM log.events")
     await written.append("host-a", 0, alerts(80))
     found = await findings(written)
-    assert [finding.position for finding in found] == [60]
+    assert [finding.position for finding in found] == [WHOLE]
     assert "not the one that was anchored" in found[0].sentence
 
 
-@pytest.mark.parametrize(("one", "other"), [(5, 6), (1, 60), (17, 40), (59, 60)])
+@pytest.mark.parametrize(("one", "other"), [(5, 6), (1, WHOLE), (17, 40), (WHOLE - 1, WHOLE)])
 async def test_two_swapped_rows_are_both_named(
     one: int, other: int, written: EventLog, forger: asyncpg.Connection
 ) -> None:
