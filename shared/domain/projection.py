@@ -2,7 +2,8 @@
 
 `evolve` is the whole truth: replaying the log gives the same state as following it. The fold owns its state and
 changes it in place (copying it for each of a million events would cost four times the rest of a replay); nobody
-else does.
+else does. Moments of recording stay the integers they came as until somebody looks: making them datetimes would be a
+third of the fold.
 """
 
 from __future__ import annotations
@@ -51,7 +52,12 @@ class SnapshotState(msgspec.Struct, gc=False):
     size_bytes: int
     transferred_bytes: int = 0
     run: UUID | None = None
-    taken_at: datetime | None = None
+    taken_us: int | None = None
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """When it was completed, as the log saw it; None for one that was found on the drive."""
+        return _moment(self.taken_us)
 
 
 class RunState(msgspec.Struct, gc=False):
@@ -59,11 +65,11 @@ class RunState(msgspec.Struct, gc=False):
 
     run: UUID
     slot: datetime
-    started_at: datetime
+    started_us: int
     worker: str = ""
     attempt: int = 1
     outcome: str = "running"
-    ended_at: datetime | None = None
+    ended_us: int | None = None
     message: str = ""
     hint: str = ""
     files: int = 0
@@ -71,6 +77,16 @@ class RunState(msgspec.Struct, gc=False):
     bytes_per_second: int = 0
     percent: int = 0
     eta_seconds: int | None = None
+
+    @property
+    def started_at(self) -> datetime:
+        """When a worker claimed the slot."""
+        return moment_of(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended; None while it runs."""
+        return _moment(self.ended_us)
 
 
 class HostState(msgspec.Struct):
@@ -83,12 +99,17 @@ class HostState(msgspec.Struct):
     runs_failed: int = 0
     settled_slot: datetime | None = None
     requested_slot: datetime | None = None
-    offline_since: datetime | None = None
+    offline_since_us: int | None = None
     offline_reason: str = ""
     dry_run: DryRunCompleted | None = None
     hold_reason: str = ""
     pinned: str | None = None
     last_alert: str = ""
+
+    @property
+    def offline_since(self) -> datetime | None:
+        """When it was first found not to answer; None while it does."""
+        return _moment(self.offline_since_us)
 
     def newest(self, quality: Quality = Quality.COMPLETE) -> SnapshotState | None:
         """The newest snapshot of this quality."""
@@ -115,10 +136,21 @@ class State(msgspec.Struct):
     settings_version: int = 0
     stores: dict[str, UUID] = {}
     rejected_messages: int = 0
+    host_of_stream: dict[str, HostState] = {}
+    """The same hosts under the names of their event streams: found without making a string for each event."""
 
     def as_of(self) -> datetime:
         """The moment of the newest event in it."""
-        return EPOCH + timedelta(microseconds=self.recorded_us)
+        return moment_of(self.recorded_us)
+
+
+def moment_of(recorded_us: int) -> datetime:
+    """The instant of so many microseconds since 1970, exactly."""
+    return EPOCH + timedelta(microseconds=recorded_us)
+
+
+def _moment(recorded_us: int | None) -> datetime | None:
+    return None if recorded_us is None else moment_of(recorded_us)
 
 
 def replay(pages: Iterable[Iterable[Recorded]], state: State | None = None) -> State:
@@ -134,11 +166,10 @@ def evolve(state: State, recorded: Recorded) -> None:
     """Take one event into the state."""
     state.position = recorded.position
     state.recorded_us = recorded.recorded_us
-    stream = recorded.stream
-    if stream.startswith(HOST_STREAM_PREFIX):
-        host = state.hosts.get(stream[5:])
-        if host is None:
-            host = state.hosts[stream[5:]] = HostState()
+    host = state.host_of_stream.get(recorded.stream)
+    if host is None and recorded.stream.startswith(HOST_STREAM_PREFIX):
+        host = _new_host(state, recorded.stream)
+    if host is not None:
         evolve_host(host, recorded)
         return
     match recorded.event:
@@ -153,6 +184,12 @@ def evolve(state: State, recorded: Recorded) -> None:
             pass  # a host's event in another stream says nothing about any host
 
 
+def _new_host(state: State, stream: str) -> HostState:
+    host = HostState()
+    state.hosts[stream.removeprefix(HOST_STREAM_PREFIX)] = state.host_of_stream[stream] = host
+    return host
+
+
 def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR0912  # one line for each event
     """Take one event of the host's stream into its state."""
     host.version = recorded.version
@@ -160,14 +197,14 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
         case SnapshotProgressed() as event:
             _progress(host, event)
         case SnapshotStarted() as event:
-            host.run = RunState(event.run, event.slot, _at(recorded), worker=event.worker, attempt=event.attempt)
-            host.offline_since = None
+            host.run = RunState(event.run, event.slot, recorded.recorded_us, worker=event.worker, attempt=event.attempt)
+            host.offline_since_us = None
         case SnapshotCompleted() as event:
-            _completed(host, event, _at(recorded))
+            _completed(host, event, recorded.recorded_us)
         case SnapshotFailed() as event:
-            _failed(host, event, _at(recorded))
+            _failed(host, event, recorded.recorded_us)
         case SnapshotAbandoned() as event:
-            _end_run(host, event.run, "abandoned", _at(recorded))
+            _end_run(host, event.run, "abandoned", recorded.recorded_us)
         case SnapshotDiscovered() as event:
             host.snapshots[event.snapshot] = SnapshotState(
                 event.snapshot, event.slot, event.quality, event.files, event.size_bytes, run=event.run
@@ -175,7 +212,8 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
         case BackupRequested() as event:
             host.requested_slot = event.slot
         case HostFoundOffline() as event:
-            host.offline_since = host.offline_since or _at(recorded)
+            if host.offline_since_us is None:
+                host.offline_since_us = recorded.recorded_us
             host.offline_reason = event.reason
         case SlotSkipped() as event:
             if event.job is Job.SNAPSHOT:
@@ -196,10 +234,6 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
             assert_never(unreachable)
 
 
-def _at(recorded: Recorded) -> datetime:
-    return datetime.fromtimestamp(recorded.recorded_us / 1_000_000, UTC)
-
-
 def _settle(host: HostState, slot: datetime) -> None:
     if host.settled_slot is None or slot > host.settled_slot:
         host.settled_slot = slot
@@ -215,16 +249,16 @@ def _progress(host: HostState, event: SnapshotProgressed) -> None:
         run.eta_seconds = event.eta_seconds
 
 
-def _end_run(host: HostState, run: UUID, outcome: str, ended_at: datetime) -> RunState | None:
+def _end_run(host: HostState, run: UUID, outcome: str, ended_us: int) -> RunState | None:
     if host.run is None or host.run.run.int != run.int:
         return None
     host.run.outcome = outcome
-    host.run.ended_at = ended_at
+    host.run.ended_us = ended_us
     return host.run
 
 
-def _completed(host: HostState, event: SnapshotCompleted, at: datetime) -> None:
-    run = _end_run(host, event.run, "completed", at)
+def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:
+    run = _end_run(host, event.run, "completed", recorded_us)
     if run is not None:
         run.files = event.files
         run.transferred_bytes = event.transferred_bytes
@@ -239,13 +273,13 @@ def _completed(host: HostState, event: SnapshotCompleted, at: datetime) -> None:
         event.size_bytes,
         event.transferred_bytes,
         event.run,
-        at,
+        recorded_us,
     )
     _settle(host, event.slot)
 
 
-def _failed(host: HostState, event: SnapshotFailed, at: datetime) -> None:
-    run = _end_run(host, event.run, "failed", at)
+def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
+    run = _end_run(host, event.run, "failed", recorded_us)
     if run is not None:
         run.message = event.message
         run.hint = event.hint

@@ -239,10 +239,8 @@ async def test_a_reader_that_stops_after_the_first_page_leaves_the_log_usable(
 
 
 async def test_more_than_one_page_of_the_real_size_is_read(log: EventLog) -> None:
-    total = postgres.PAGE_EVENTS + 1_000
-    for _ in range(total // 1_000):
-        await log.append("host-a", None, alerts(1_000))
-    assert [len(page) async for page in log.pages()] == [postgres.PAGE_EVENTS, 1_000]
+    await log.append("host-a", None, alerts(postgres.PAGE_EVENTS + 100))
+    assert [len(page) async for page in log.pages()] == [postgres.PAGE_EVENTS, 100]
 
 
 async def test_a_moment_is_found_as_the_newest_position_recorded_by_then(log: EventLog) -> None:

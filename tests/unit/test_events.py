@@ -92,8 +92,8 @@ def test_a_page_is_read_as_the_database_builds_it() -> None:
         f'[{event.position},{event.recorded_us},"{event.stream}",{event.version},{encode_event(event.event)}]'
         for event in events
     ]
-    assert decode_page(f"[{','.join(rows)}]") == events
-    assert decode_page("[]") == []
+    assert decode_page("\n".join(rows)) == events
+    assert decode_page("") == []
 
 
 def test_optional_fields_need_not_be_stored() -> None:
