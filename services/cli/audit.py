@@ -17,8 +17,9 @@ from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.audit import ChainCheck, Finding
 from shared.domain.errors import StoreRefused
+from shared.domain.host_state import HostState
 from shared.domain.names import HostName
-from shared.domain.projection import HostState, State
+from shared.domain.projection import State
 
 PAUSES_SECONDS: Final = (0.0, 1.0, 2.0)
 

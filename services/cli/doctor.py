@@ -21,7 +21,8 @@ from shared.adapters.journal import printable
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError, SettingsRefused, StoreRefused
-from shared.domain.projection import HostState, State
+from shared.domain.host_state import HostState
+from shared.domain.projection import State
 
 TOOLS: Final = {
     "rsync": "Install the package rsync.",

@@ -13,8 +13,9 @@ from services.cli.output import Moment, ago, duration, json_option, print_json, 
 from services.cli.words import in_words
 from shared.config import Settings
 from shared.domain.events import Recorded
+from shared.domain.host_state import EPOCH, HostState, SnapshotState
 from shared.domain.names import parse_host_name
-from shared.domain.projection import EPOCH, HostState, SnapshotState, State
+from shared.domain.projection import State
 from shared.domain.schedule import next_slot
 
 MOMENT: Final = Moment(session.now)

@@ -58,6 +58,48 @@ def _dry_run(event: events.DryRunCompleted) -> str:
     return f"Dry run {'went well' if event.ok else 'found problems'}: {' '.join(event.findings)}"
 
 
+def _archive_started(event: events.ArchiveStarted) -> str:
+    also = f" and the golden copy of {event.golden}" if event.golden else ""
+    return f"Archive of {event.snapshot}{also} started on {event.worker} (attempt {event.attempt})."
+
+
+def _archive_progressed(event: events.ArchiveProgressed) -> str:
+    eta = f", {duration(event.eta_seconds)} left" if event.eta_seconds is not None else ""
+    return (
+        f"Packing: {event.members:,} entries, {size(event.read_bytes)} into {size(event.written_bytes)}"
+        f" at {size(event.bytes_per_second)}/s{eta}."
+    )
+
+
+def _archived(event: events.ArchiveCompleted) -> str:
+    text = (
+        f"Archive {event.archive} was packed and read back: {event.members:,} entries, "
+        f"{size(event.source_bytes)} in {size(event.size_bytes)}, in {duration(event.duration_seconds)}."
+    )
+    return " ".join([text, *event.warnings[:1]])
+
+
+def _again(what: str, event: events.ArchiveFailed | events.RetentionFailed) -> str:
+    again = "" if event.final else " It will be tried again."
+    return f"{what} of {snapshot_name(event.slot)} failed: {event.message} {event.hint}".rstrip() + again
+
+
+def _ordered(event: events.RemovalOrdered) -> str:
+    covered = f" Still there: {', '.join(event.covered_by[:2])}." if event.covered_by else ""
+    return f"The {event.kind} {event.point} is to go ({event.tier}): {'; '.join(event.reasons)}.{covered}"
+
+
+def _retained(event: events.RetentionCompleted) -> str:
+    if event.refused:
+        return f"Nothing was removed: {' '.join(event.refused)}"
+    foreign = f" Not ours, and left alone: {', '.join(event.foreign[:MAX_NAMES])}." if event.foreign else ""
+    return f"Retention: {event.kept:,} kept, {event.removed:,} to the trash, {event.purged:,} purged.{foreign}"
+
+
+def _by(event: Any) -> str:
+    return f" by {event.by}" if event.by else ""
+
+
 _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.BackupRequested: _requested,
     events.RequestRefused: lambda e: f"The wish for a {e.job} was not granted: {e.reason}.",
@@ -67,6 +109,29 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.SnapshotFailed: _failed,
     events.SnapshotAbandoned: lambda e: f"Snapshot {snapshot_name(e.slot)} was abandoned: its worker vanished.",
     events.SnapshotDiscovered: lambda e: f"Snapshot {e.snapshot} was found on the drive: {e.files:,} files.",
+    events.SnapshotCancelled: lambda e: f"Snapshot {snapshot_name(e.slot)} was called off{_by(e)}.",
+    events.ArchiveStarted: _archive_started,
+    events.ArchiveProgressed: _archive_progressed,
+    events.ArchiveCompleted: _archived,
+    events.ArchiveFailed: lambda e: _again("Archive", e),
+    events.ArchiveCancelled: lambda e: f"The archive of {snapshot_name(e.slot)} was called off{_by(e)}.",
+    events.ArchiveAbandoned: lambda e: f"The archive of {snapshot_name(e.slot)} was abandoned: its worker vanished.",
+    events.ArchiveDiscovered: lambda e: f"Archive {e.archive} was found on the drive: {size(e.size_bytes)}.",
+    events.GoldenCompleted: lambda e: f"Golden copy {e.golden} of {e.snapshot}: {e.files:,} files.",
+    events.GoldenFailed: lambda e: f"Golden copy {e.golden} failed: {e.message} {e.hint}".rstrip(),
+    events.GoldenDiscovered: lambda e: f"Golden copy {e.golden} was found on the drive: {e.files:,} files.",
+    events.RetentionStarted: lambda e: f"Retention started on {e.worker} under policy {e.policy}.",
+    events.RemovalOrdered: _ordered,
+    events.PointTrashed: lambda e: f"The {e.kind} {e.point} lies in the trash; `undelete` brings it back.",
+    events.PointUndeleted: lambda e: f"The {e.kind} {e.point} was brought back from the trash{_by(e)}.",
+    events.PointPurged: lambda e: f"The {e.kind} {e.point} was purged: {e.entries:,} entries.",
+    events.PointLost: lambda e: f"The {e.kind} {e.point} is lost{_by(e)}: {e.reason}",
+    events.RetentionCompleted: _retained,
+    events.RetentionFailed: lambda e: _again("Retention", e),
+    events.RetentionCancelled: lambda e: f"Retention of {snapshot_name(e.slot)} was called off{_by(e)}.",
+    events.RetentionAbandoned: lambda e: f"Retention of {snapshot_name(e.slot)} was abandoned: its worker vanished.",
+    events.PlanConfirmed: lambda e: f"The removal of {len(e.points):,} restore points was confirmed{_by(e)}.",
+    events.ClockTrusted: lambda e: f"The clock is trusted{_by(e)}: {e.reason}",
     events.HostFoundOffline: lambda e: e.reason,
     events.SlotSkipped: lambda e: f"The {e.job} of {snapshot_name(e.slot)} was skipped: {e.reason}.",
     events.DryRunCompleted: _dry_run,

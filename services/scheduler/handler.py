@@ -16,11 +16,12 @@ from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.errors import MessageRefused
 from shared.domain.events import BackupRequested, Job, NewEvent, RequestRefused
+from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.messages import Tick, Trigger, decode_trigger
 from shared.domain.names import HostName, host_stream
-from shared.domain.projection import HostState, State, evolve_host
-from shared.domain.schedule import Plan, due_ticks, trigger_slot
+from shared.domain.projection import State, evolve_host
+from shared.domain.schedule import Cadence, due_ticks, trigger_slot
 from shared.runtime.rejected import Rejections
 
 REPEAT_REFUSED: Final = timedelta(seconds=15)
@@ -33,9 +34,9 @@ DONE_ALREADY: Final = "done in this very second already"
 log = logging.getLogger(__name__)
 
 
-def plans(settings: Settings) -> list[Plan]:
+def plans(settings: Settings) -> list[Cadence]:
     """What runs how often."""
-    return [Plan(Job.SNAPSHOT, host.name, host.store, host.snapshot_interval_hours) for host in settings.hosts]
+    return [Cadence(Job.SNAPSHOT, host.name, host.store, host.snapshot_interval_hours) for host in settings.hosts]
 
 
 @dataclass(slots=True)

@@ -47,10 +47,11 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
 )
+from shared.domain.host_state import HostState
 from shared.domain.ids import MAX_STEP, derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream, snapshot_name
-from shared.domain.projection import HostState, evolve_host
+from shared.domain.projection import evolve_host
 from shared.domain.schedule import newest_slot, next_slot
 from shared.runtime.outbox import Outbox
 from shared.runtime.worker import Disposition, Done, RetryIn

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from services.snapshotter import steps
 from shared.adapters.store import StoredSnapshot
 from shared.domain.events import NewEvent, SnapshotAbandoned, SnapshotDiscovered
+from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id, event_id
-from shared.domain.projection import HostState
 
 
 def recovered(state: HostState, snapshots: Sequence[StoredSnapshot], store: str) -> list[NewEvent]:

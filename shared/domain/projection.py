@@ -2,15 +2,14 @@
 
 `evolve` is the whole truth: replaying the log gives the same state as following it. The fold owns its state and
 changes it in place (copying it for each of a million events would cost four times the rest of a replay); nobody
-else does. Moments of recording stay the integers they came as until somebody looks: making them datetimes would be a
-third of the fold.
+else does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Final, assert_never
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -18,18 +17,18 @@ import msgspec
 from shared.domain.events import (
     AlertRaised,
     BackupRequested,
+    ClockTrusted,
     DryRunCompleted,
     HoldPlaced,
     HoldReleased,
     HostFoundOffline,
     Job,
     MessageRejected,
-    Quality,
     Recorded,
-    RequestRefused,
     SettingsChanged,
     SlotSkipped,
     SnapshotAbandoned,
+    SnapshotCancelled,
     SnapshotCompleted,
     SnapshotDiscovered,
     SnapshotFailed,
@@ -37,93 +36,14 @@ from shared.domain.events import (
     SnapshotStarted,
     StoreEnrolled,
 )
+from shared.domain.fold_archive import evolve_archives
+from shared.domain.fold_points import evolve_points
+from shared.domain.fold_runs import end_run, progress, settle
+from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class SnapshotState(msgspec.Struct, gc=False):
-    """A snapshot that exists."""
-
-    name: str
-    slot: datetime
-    quality: Quality
-    files: int
-    size_bytes: int
-    transferred_bytes: int = 0
-    run: UUID | None = None
-    taken_us: int | None = None
-
-    @property
-    def taken_at(self) -> datetime | None:
-        """When it was completed, as the log saw it; None for one that was found on the drive."""
-        return _moment(self.taken_us)
-
-
-class RunState(msgspec.Struct, gc=False):
-    """A run: `outcome` is running, completed, failed or abandoned."""
-
-    run: UUID
-    slot: datetime
-    started_us: int
-    worker: str = ""
-    attempt: int = 1
-    outcome: str = "running"
-    ended_us: int | None = None
-    message: str = ""
-    hint: str = ""
-    files: int = 0
-    transferred_bytes: int = 0
-    bytes_per_second: int = 0
-    percent: int = 0
-    eta_seconds: int | None = None
-
-    @property
-    def started_at(self) -> datetime:
-        """When a worker claimed the slot."""
-        return moment_of(self.started_us)
-
-    @property
-    def ended_at(self) -> datetime | None:
-        """When it ended; None while it runs."""
-        return _moment(self.ended_us)
-
-
-class HostState(msgspec.Struct):
-    """What is known of one host. `version` is that of its event stream."""
-
-    version: int = 0
-    snapshots: dict[str, SnapshotState] = {}
-    run: RunState | None = None
-    runs_completed: int = 0
-    runs_failed: int = 0
-    settled_slot: datetime | None = None
-    requested_slot: datetime | None = None
-    offline_since_us: int | None = None
-    offline_reason: str = ""
-    dry_run: DryRunCompleted | None = None
-    hold_reason: str = ""
-    pinned: str | None = None
-    last_alert: str = ""
-
-    @property
-    def offline_since(self) -> datetime | None:
-        """When it was first found not to answer; None while it does."""
-        return _moment(self.offline_since_us)
-
-    def newest(self, quality: Quality = Quality.COMPLETE) -> SnapshotState | None:
-        """The newest snapshot of this quality."""
-        names = [name for name, snapshot in self.snapshots.items() if snapshot.quality is quality]
-        return self.snapshots[max(names)] if names else None
-
-    def recent_complete(self, count: int) -> list[SnapshotState]:
-        """The newest complete snapshots, newest first."""
-        complete = [snapshot for snapshot in self.snapshots.values() if snapshot.quality is Quality.COMPLETE]
-        return sorted(complete, key=lambda snapshot: snapshot.name, reverse=True)[:count]
-
-    def attempts_at(self, slot: datetime) -> int:
-        """How often this slot was tried."""
-        return self.run.attempt if self.run is not None and self.run.slot == slot else 0
+CLOCK_JUMP_US: Final = 3 * 86_400 * 1_000_000
+"""A host's stream hears something every hour: after so long a silence it is the clock that is doubted."""
 
 
 class State(msgspec.Struct):
@@ -142,15 +62,6 @@ class State(msgspec.Struct):
     def as_of(self) -> datetime:
         """The moment of the newest event in it."""
         return moment_of(self.recorded_us)
-
-
-def moment_of(recorded_us: int) -> datetime:
-    """The instant of so many microseconds since 1970, exactly."""
-    return EPOCH + timedelta(microseconds=recorded_us)
-
-
-def _moment(recorded_us: int | None) -> datetime | None:
-    return None if recorded_us is None else moment_of(recorded_us)
 
 
 def replay(pages: Iterable[Iterable[Recorded]], state: State | None = None) -> State:
@@ -190,21 +101,35 @@ def _new_host(state: State, stream: str) -> HostState:
     return host
 
 
-def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR0912  # one line for each event
+def evolve_host(host: HostState, recorded: Recorded) -> None:
     """Take one event of the host's stream into its state."""
     host.version = recorded.version
-    match recorded.event:
+    recorded_us = recorded.recorded_us
+    if recorded_us - host.recorded_us > CLOCK_JUMP_US and host.recorded_us:
+        host.clock_doubt_us = recorded_us
+    host.recorded_us = recorded_us
+    match recorded.event:  # the frequent ones first
         case SnapshotProgressed() as event:
-            _progress(host, event)
+            progress(host.run, event.run, event, event.files, event.transferred_bytes)
         case SnapshotStarted() as event:
-            host.run = RunState(event.run, event.slot, recorded.recorded_us, worker=event.worker, attempt=event.attempt)
+            host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
             host.offline_since_us = None
         case SnapshotCompleted() as event:
-            _completed(host, event, recorded.recorded_us)
+            _completed(host, event, recorded_us)
+        case _:
+            _evolve_rarely(host, recorded)
+
+
+def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR0912  # one line for each event
+    recorded_us = recorded.recorded_us
+    match recorded.event:
         case SnapshotFailed() as event:
-            _failed(host, event, recorded.recorded_us)
+            _failed(host, event, recorded_us)
         case SnapshotAbandoned() as event:
-            _end_run(host, event.run, "abandoned", recorded.recorded_us)
+            end_run(host.run, event.run, "abandoned", recorded_us)
+        case SnapshotCancelled() as event:
+            end_run(host.run, event.run, "cancelled", recorded_us, message=event.by)
+            settle(host, Job.SNAPSHOT, event.slot)
         case SnapshotDiscovered() as event:
             host.snapshots[event.snapshot] = SnapshotState(
                 event.snapshot, event.slot, event.quality, event.files, event.size_bytes, run=event.run
@@ -213,11 +138,10 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
             host.requested_slot = event.slot
         case HostFoundOffline() as event:
             if host.offline_since_us is None:
-                host.offline_since_us = recorded.recorded_us
+                host.offline_since_us = recorded_us
             host.offline_reason = event.reason
         case SlotSkipped() as event:
-            if event.job is Job.SNAPSHOT:
-                _settle(host, event.slot)
+            settle(host, event.job, event.slot)
         case DryRunCompleted() as event:
             host.dry_run = event
         case HoldPlaced() as event:
@@ -228,37 +152,14 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR
             host.pinned = None
         case AlertRaised() as event:
             host.last_alert = event.evidence
-        case RequestRefused() | SettingsChanged() | StoreEnrolled() | MessageRejected():
-            pass  # they change nothing about the host
-        case _ as unreachable:
-            assert_never(unreachable)
-
-
-def _settle(host: HostState, slot: datetime) -> None:
-    if host.settled_slot is None or slot > host.settled_slot:
-        host.settled_slot = slot
-
-
-def _progress(host: HostState, event: SnapshotProgressed) -> None:
-    run = host.run
-    if run is not None and run.run.int == event.run.int:
-        run.files = event.files
-        run.transferred_bytes = event.transferred_bytes
-        run.bytes_per_second = event.bytes_per_second
-        run.percent = event.percent
-        run.eta_seconds = event.eta_seconds
-
-
-def _end_run(host: HostState, run: UUID, outcome: str, ended_us: int) -> RunState | None:
-    if host.run is None or host.run.run.int != run.int:
-        return None
-    host.run.outcome = outcome
-    host.run.ended_us = ended_us
-    return host.run
+        case ClockTrusted():
+            host.clock_doubt_us = None
+        case event:
+            _ = evolve_archives(host, event, recorded_us) or evolve_points(host, event, recorded_us)
 
 
 def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:
-    run = _end_run(host, event.run, "completed", recorded_us)
+    run = end_run(host.run, event.run, "completed", recorded_us)
     if run is not None:
         run.files = event.files
         run.transferred_bytes = event.transferred_bytes
@@ -275,14 +176,14 @@ def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> N
         event.run,
         recorded_us,
     )
-    _settle(host, event.slot)
+    settle(host, Job.SNAPSHOT, event.slot)
 
 
 def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
-    run = _end_run(host, event.run, "failed", recorded_us)
+    run = end_run(host.run, event.run, "failed", recorded_us)
     if run is not None:
         run.message = event.message
         run.hint = event.hint
     if event.final:
         host.runs_failed += 1
-        _settle(host, event.slot)
+        settle(host, Job.SNAPSHOT, event.slot)

@@ -12,7 +12,7 @@ from shared.domain.messages import Tick
 from shared.domain.names import HostName, StoreName
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Cadence(msgspec.Struct, frozen=True):
     """How often a job runs for a host."""
 
     job: Job
@@ -32,7 +32,7 @@ def next_slot(interval_hours: int, now: datetime) -> datetime:
     return newest_slot(interval_hours, now) + timedelta(hours=interval_hours)
 
 
-def due_ticks(plans: Iterable[Plan], settled: Mapping[tuple[Job, HostName], datetime], now: datetime) -> list[Tick]:
+def due_ticks(plans: Iterable[Cadence], settled: Mapping[tuple[Job, HostName], datetime], now: datetime) -> list[Tick]:
     """A tick for each plan whose newest slot is not settled yet; older missed slots are never made up for.
 
     `settled` is the newest slot that is done (or refused for good) for a job and host.
@@ -46,7 +46,7 @@ def due_ticks(plans: Iterable[Plan], settled: Mapping[tuple[Job, HostName], date
     return ticks
 
 
-def next_due(plans: Iterable[Plan], now: datetime) -> datetime | None:
+def next_due(plans: Iterable[Cadence], now: datetime) -> datetime | None:
     """The next moment at which any plan has a new slot."""
     return min((next_slot(plan.interval_hours, now) for plan in plans), default=None)
 

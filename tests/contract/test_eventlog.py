@@ -15,7 +15,7 @@ from shared.adapters import postgres
 from shared.adapters.postgres import EventLog
 from shared.domain.errors import LogConflict, LogRefused, LogUnavailable
 from shared.domain.events import NewEvent, Recorded
-from shared.domain.projection import EPOCH
+from shared.domain.host_state import EPOCH
 from tests.support.builders import alerts, everything, new, one_of_each
 from tests.support.servers import BOUND_SECONDS, Database, SharedPostgres
 

@@ -15,21 +15,45 @@ from shared.config import BusTiming, HostSettings, Settings
 from shared.domain.events import (
     AlertRaised,
     AnyEvent,
+    ArchiveAbandoned,
+    ArchiveCancelled,
+    ArchiveCompleted,
+    ArchiveDiscovered,
+    ArchiveFailed,
+    ArchiveProgressed,
+    ArchiveStarted,
     BackupRequested,
+    ClockTrusted,
     DryRunCompleted,
     Event,
+    GoldenCompleted,
+    GoldenDiscovered,
+    GoldenFailed,
     HoldPlaced,
     HoldReleased,
     HostFoundOffline,
     Job,
+    Kind,
     MessageRejected,
     NewEvent,
+    PlanConfirmed,
+    PointLost,
+    PointPurged,
+    PointTrashed,
+    PointUndeleted,
     Quality,
     Recorded,
+    RemovalOrdered,
     RequestRefused,
+    RetentionAbandoned,
+    RetentionCancelled,
+    RetentionCompleted,
+    RetentionFailed,
+    RetentionStarted,
     SettingsChanged,
     SlotSkipped,
     SnapshotAbandoned,
+    SnapshotCancelled,
     SnapshotCompleted,
     SnapshotDiscovered,
     SnapshotFailed,
@@ -46,6 +70,7 @@ RUN: Final = UUID("019cc238-2c00-7abc-8def-012345670000")
 STORE_UUID: Final = UUID("6f1c1f6e-6a0e-4e1c-9a3e-0d6b1c1f6e6a")
 HOST: Final = HostName("nas")
 MAIN: Final = StoreName("main")
+ARCHIVE: Final = "backup_nas_2026-03-06_0800.tar.gz"
 
 EVENT_TYPES: Final[tuple[type[AnyEvent], ...]] = get_args(AnyEvent)
 
@@ -102,6 +127,83 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     AlertRaised: {"kind": "shrunken", "evidence": "10 files instead of 300."},
     SettingsChanged: {"settings": {"TZ": "UTC"}, "changed": ("TZ",)},
     StoreEnrolled: {"store": "main", "uuid": STORE_UUID},
+    SnapshotCancelled: {"run": RUN, "slot": SLOT},
+    ArchiveStarted: {"run": RUN, "slot": SLOT, "store": "main", "worker": "worker-1", "snapshot": snapshot_name(SLOT)},
+    ArchiveProgressed: {
+        "run": RUN,
+        "members": 120,
+        "read_bytes": 4_096,
+        "written_bytes": 1_024,
+        "bytes_per_second": 2_048,
+        "percent": 40,
+        "eta_seconds": 9,
+    },
+    ArchiveCompleted: {
+        "run": RUN,
+        "slot": SLOT,
+        "archive": ARCHIVE,
+        "snapshot": snapshot_name(SLOT),
+        "store": "main",
+        "members": 323,
+        "source_bytes": 20_480,
+        "size_bytes": 5_000,
+        "sha256": "cd" * 32,
+        "duration_seconds": 2.5,
+    },
+    ArchiveFailed: {"run": RUN, "slot": SLOT, "code": "tar", "message": "tar ended with code 2."},
+    ArchiveCancelled: {"run": RUN, "slot": SLOT},
+    ArchiveAbandoned: {"run": RUN, "slot": SLOT},
+    ArchiveDiscovered: {
+        "archive": ARCHIVE,
+        "slot": SLOT,
+        "store": "main",
+        "snapshot": snapshot_name(SLOT),
+        "members": 323,
+        "size_bytes": 5_000,
+        "sha256": "cd" * 32,
+    },
+    GoldenCompleted: {
+        "run": RUN,
+        "slot": SLOT,
+        "golden": "2026-03",
+        "snapshot": snapshot_name(SLOT),
+        "store": "main",
+        "quality": Quality.COMPLETE,
+        "files": 300,
+        "directories": 20,
+        "symlinks": 3,
+        "size_bytes": 10_000,
+        "duration_seconds": 0.5,
+    },
+    GoldenFailed: {"run": RUN, "slot": SLOT, "golden": "2026-03", "code": "links", "message": "Too many links."},
+    GoldenDiscovered: {
+        "golden": "2026-03",
+        "slot": SLOT,
+        "store": "main",
+        "snapshot": snapshot_name(SLOT),
+        "files": 300,
+        "size_bytes": 10_000,
+    },
+    RetentionStarted: {"run": RUN, "slot": SLOT, "store": "main", "worker": "worker-1", "policy": "5e1f"},
+    RemovalOrdered: {
+        "run": RUN,
+        "kind": Kind.SNAPSHOT,
+        "point": snapshot_name(SLOT),
+        "policy": "5e1f",
+        "tier": "expired",
+        "reasons": ("older than 720 hours, and not the first of 2026-03-06",),
+        "covered_by": ("snapshot/2026-03-06_0000",),
+    },
+    PointTrashed: {"run": RUN, "kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT)},
+    PointUndeleted: {"kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT)},
+    PointPurged: {"run": RUN, "kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT)},
+    PointLost: {"kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT), "reason": "The drive was repaired."},
+    RetentionCompleted: {"run": RUN, "slot": SLOT, "policy": "5e1f", "kept": 40, "removed": 2, "purged": 1},
+    RetentionFailed: {"run": RUN, "slot": SLOT, "code": "drive", "message": "The drive failed."},
+    RetentionCancelled: {"run": RUN, "slot": SLOT},
+    RetentionAbandoned: {"run": RUN, "slot": SLOT},
+    PlanConfirmed: {"points": (f"snapshot/{snapshot_name(SLOT)}",)},
+    ClockTrusted: {"reason": "The battery was changed."},
     MessageRejected: {"subject": "tick.snapshot.main.nas", "reason": "no JSON", "size_bytes": 3, "preview": "abc"},
 }
 
@@ -152,9 +254,11 @@ def a_snapshot_story(slot: datetime, **completed: Any) -> list[NewEvent]:
     return [NewEvent(event_id(run, step), event) for step, event in enumerate(story, start=1)]
 
 
-def a_tick(host: str = HOST, slot: datetime = SLOT, *, store: str = MAIN, dry_run: bool = False) -> Tick:
-    """A tick for a snapshot."""
-    return Tick(Job.SNAPSHOT, StoreName(store), HostName(host), slot, dry_run)
+def a_tick(
+    host: str = HOST, slot: datetime = SLOT, *, job: Job = Job.SNAPSHOT, store: str = MAIN, dry_run: bool = False
+) -> Tick:
+    """A tick, for a snapshot unless another job is given."""
+    return Tick(job, StoreName(store), HostName(host), slot, dry_run)
 
 
 def a_host(name: str = HOST, **fields: Any) -> HostSettings:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.errors import LogRefused
-from shared.domain.events import AnyEvent, Event, Job, Quality, Recorded, decode_event, decode_page, encode_event
+from shared.domain.events import AnyEvent, Event, Job, Kind, Quality, Recorded, decode_event, decode_page, encode_event
 from tests.support.builders import EVENT_TYPES, RUN, SLOT, build, one_of_each, recorded
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -27,6 +27,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     datetime: st.datetimes(timezones=st.just(UTC)),
     Job: st.sampled_from(Job),
     Quality: st.sampled_from(Quality),
+    Kind: st.sampled_from(Kind),
     tuple[str, ...]: st.lists(texts, max_size=4).map(tuple),
     dict[str, str]: st.dictionaries(texts, texts, max_size=4),
     str | None: st.none() | texts,

@@ -32,8 +32,9 @@ from shared.domain.events import (
     SnapshotStarted,
     StoreEnrolled,
 )
+from shared.domain.host_state import HostState, RunState
 from shared.domain.names import snapshot_name
-from shared.domain.projection import HostState, RunState, State, evolve, replay
+from shared.domain.projection import State, evolve, replay
 from tests.support.builders import EVENT_TYPES, RUN, SLOT, STORE_UUID, build, recorded
 
 RUNS = [UUID(int=RUN.int + (number << 16)) for number in range(3)]

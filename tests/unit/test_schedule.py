@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.domain.events import Job
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, StoreName
-from shared.domain.schedule import Plan, due_ticks, newest_slot, next_due, next_slot, trigger_slot
+from shared.domain.schedule import Cadence, due_ticks, newest_slot, next_due, next_slot, trigger_slot
 from tests.support.builders import MAIN, SLOT
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ moments = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 plans = st.lists(
     st.builds(
-        Plan,
+        Cadence,
         job=st.sampled_from(Job),
         host=st.sampled_from([HostName(name) for name in "abcde"]),
         store=st.just(MAIN),
@@ -37,8 +37,8 @@ settled_slots = st.dictionaries(
 Settled = dict[tuple[Job, HostName], datetime]
 
 
-def hourly(*names: str) -> list[Plan]:
-    return [Plan(Job.SNAPSHOT, HostName(name), MAIN, 1) for name in names]
+def hourly(*names: str) -> list[Cadence]:
+    return [Cadence(Job.SNAPSHOT, HostName(name), MAIN, 1) for name in names]
 
 
 def settle(settled: Settled, ticks: list[Tick]) -> Settled:
@@ -67,7 +67,7 @@ def test_the_zone_of_the_clock_changes_no_slot(interval_hours: int, now: datetim
 
 
 @given(plans, settled_slots, moments)
-def test_only_the_newest_slot_that_is_not_settled_is_due(plans: list[Plan], settled: Settled, now: datetime) -> None:
+def test_only_the_newest_slot_that_is_not_settled_is_due(plans: list[Cadence], settled: Settled, now: datetime) -> None:
     ticks = {(tick.job, tick.host): tick for tick in due_ticks(plans, settled, now)}
     for plan in plans:
         newest = newest_slot(plan.interval_hours, now)
@@ -80,13 +80,13 @@ def test_only_the_newest_slot_that_is_not_settled_is_due(plans: list[Plan], sett
 
 
 @given(plans, settled_slots, moments)
-def test_no_slot_of_the_future_is_due(plans: list[Plan], settled: Settled, now: datetime) -> None:
+def test_no_slot_of_the_future_is_due(plans: list[Cadence], settled: Settled, now: datetime) -> None:
     assert all(tick.slot <= now for tick in due_ticks(plans, settled, now))
 
 
 @given(plans, settled_slots, moments)
 def test_asking_twice_gives_the_same_and_what_is_settled_is_not_asked_for_again(
-    plans: list[Plan], settled: Settled, now: datetime
+    plans: list[Cadence], settled: Settled, now: datetime
 ) -> None:
     ticks = due_ticks(plans, settled, now)
     assert due_ticks(plans, settled, now) == ticks
@@ -94,7 +94,7 @@ def test_asking_twice_gives_the_same_and_what_is_settled_is_not_asked_for_again(
 
 
 @given(plans, moments)
-def test_the_next_slot_is_due_exactly_when_next_due_says(plans: list[Plan], now: datetime) -> None:
+def test_the_next_slot_is_due_exactly_when_next_due_says(plans: list[Cadence], now: datetime) -> None:
     settled = settle({}, due_ticks(plans, {}, now))
     moment = next_due(plans, now)
     if moment is None:
@@ -145,5 +145,5 @@ def test_the_slot_of_a_wish_is_its_second(now: datetime, zone: timezone) -> None
 
 
 def test_a_plan_keeps_to_its_own_store() -> None:
-    plan = Plan(Job.SNAPSHOT, HostName("nas"), StoreName("attic"), 1)
+    plan = Cadence(Job.SNAPSHOT, HostName("nas"), StoreName("attic"), 1)
     assert [tick.store for tick in due_ticks([plan], {}, SLOT)] == ["attic"]

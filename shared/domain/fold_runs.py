@@ -1,0 +1,50 @@
+"""What the folds of all jobs do alike: runs that go on and end, slots that are settled."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from shared.domain.event import Job
+from shared.domain.events_archive import ArchiveProgressed
+from shared.domain.events_snapshot import SnapshotProgressed
+from shared.domain.host_state import HostState, RunState
+
+
+def progress(
+    run: RunState | None, of: UUID, event: SnapshotProgressed | ArchiveProgressed, files: int, moved_bytes: int
+) -> None:
+    """Note how far the run is, if it is this one."""
+    if run is not None and run.run.int == of.int:
+        run.files = files
+        run.transferred_bytes = moved_bytes
+        run.bytes_per_second = event.bytes_per_second
+        run.percent = event.percent
+        run.eta_seconds = event.eta_seconds
+
+
+def end_run(
+    run: RunState | None, of: UUID, outcome: str, ended_us: int, *, message: str = "", hint: str = ""
+) -> RunState | None:
+    """Note how the run ended, if it is this one; returns it."""
+    if run is None or run.run.int != of.int:
+        return None
+    run.outcome = outcome
+    run.ended_us = ended_us
+    run.message = message
+    run.hint = hint
+    return run
+
+
+def settle(host: HostState, job: Job, slot: datetime) -> None:
+    """Nothing is to be done for this slot any more. Slots only move forward."""
+    settled = host.settled(job)
+    if settled is not None and slot <= settled:
+        return
+    match job:
+        case Job.SNAPSHOT:
+            host.settled_slot = slot
+        case Job.ARCHIVE:
+            host.archive_settled_slot = slot
+        case Job.RETENTION:
+            host.retention_settled_slot = slot

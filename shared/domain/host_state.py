@@ -1,0 +1,215 @@
+"""What is known of one host: its restore points, its runs, what holds it.
+
+Moments of recording stay the integers they came as until somebody looks: making them datetimes would be a third of
+the fold.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from shared.domain.event import Job, Kind, Quality
+from shared.domain.events_general import DryRunCompleted
+from shared.domain.events_retention import RetentionCompleted
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SnapshotState(msgspec.Struct, gc=False):
+    """A snapshot that exists."""
+
+    name: str
+    slot: datetime
+    quality: Quality
+    files: int
+    size_bytes: int
+    transferred_bytes: int = 0
+    run: UUID | None = None
+    taken_us: int | None = None
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """When it was completed, as the log saw it; None for one that was found on the drive."""
+        return _moment(self.taken_us)
+
+
+class ArchiveState(msgspec.Struct, gc=False):
+    """An archive that exists."""
+
+    name: str
+    slot: datetime
+    snapshot: str
+    members: int
+    size_bytes: int
+    sha256: str
+    run: UUID | None = None
+    taken_us: int | None = None
+
+
+class GoldenState(msgspec.Struct, gc=False):
+    """A golden copy that exists."""
+
+    name: str
+    slot: datetime
+    snapshot: str
+    files: int
+    size_bytes: int
+    run: UUID | None = None
+    taken_us: int | None = None
+
+
+PointState = SnapshotState | ArchiveState | GoldenState
+
+
+class TrashedPoint(msgspec.Struct, gc=False):
+    """A restore point in the trash. `run` is the one that put it there."""
+
+    kind: Kind
+    point: PointState
+    run: UUID
+    trashed_us: int
+
+    @property
+    def trashed_at(self) -> datetime:
+        """When it was put there."""
+        return moment_of(self.trashed_us)
+
+
+class RunState(msgspec.Struct, gc=False):
+    """A run of any job: `outcome` is running, completed, failed, cancelled or abandoned.
+
+    `files` are the members of an archive; `transferred_bytes` is what moved: over the wire, or into the archive.
+    """
+
+    run: UUID
+    slot: datetime
+    started_us: int
+    worker: str = ""
+    attempt: int = 1
+    outcome: str = "running"
+    ended_us: int | None = None
+    message: str = ""
+    hint: str = ""
+    files: int = 0
+    transferred_bytes: int = 0
+    bytes_per_second: int = 0
+    percent: int = 0
+    eta_seconds: int | None = None
+
+    @property
+    def started_at(self) -> datetime:
+        """When a worker claimed the slot."""
+        return moment_of(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended; None while it runs."""
+        return _moment(self.ended_us)
+
+
+class HostState(msgspec.Struct):
+    """What is known of one host. `version` is that of its event stream; `trash` is keyed `kind/name`.
+
+    `run` is the newest of the snapshot job. `clock_doubt_us` is when the clock was seen to jump and nobody has said
+    since that it is right. `confirmed` are the removals a person agreed to at `confirmed_us`.
+    """
+
+    version: int = 0
+    recorded_us: int = 0
+    snapshots: dict[str, SnapshotState] = {}
+    archives: dict[str, ArchiveState] = {}
+    golden: dict[str, GoldenState] = {}
+    trash: dict[str, TrashedPoint] = {}
+    run: RunState | None = None
+    archive_run: RunState | None = None
+    retention_run: RunState | None = None
+    runs_completed: int = 0
+    runs_failed: int = 0
+    settled_slot: datetime | None = None
+    archive_settled_slot: datetime | None = None
+    retention_settled_slot: datetime | None = None
+    requested_slot: datetime | None = None
+    offline_since_us: int | None = None
+    offline_reason: str = ""
+    dry_run: DryRunCompleted | None = None
+    hold_reason: str = ""
+    pinned: str | None = None
+    last_alert: str = ""
+    last_golden_problem: str = ""
+    last_retention: RetentionCompleted | None = None
+    confirmed: tuple[str, ...] = ()
+    confirmed_us: int = 0
+    clock_doubt_us: int | None = None
+
+    @property
+    def offline_since(self) -> datetime | None:
+        """When it was first found not to answer; None while it does."""
+        return _moment(self.offline_since_us)
+
+    def newest(self, quality: Quality = Quality.COMPLETE) -> SnapshotState | None:
+        """The newest snapshot of this quality."""
+        names = [name for name, snapshot in self.snapshots.items() if snapshot.quality is quality]
+        return self.snapshots[max(names)] if names else None
+
+    def recent_complete(self, count: int) -> list[SnapshotState]:
+        """The newest complete snapshots, newest first."""
+        complete = [snapshot for snapshot in self.snapshots.values() if snapshot.quality is Quality.COMPLETE]
+        return sorted(complete, key=lambda snapshot: snapshot.name, reverse=True)[:count]
+
+    def run_of(self, job: Job) -> RunState | None:
+        """The newest run of a job."""
+        match job:
+            case Job.SNAPSHOT:
+                return self.run
+            case Job.ARCHIVE:
+                return self.archive_run
+            case Job.RETENTION:
+                return self.retention_run
+
+    def settled(self, job: Job) -> datetime | None:
+        """The newest slot of a job that completed, failed for good, was skipped or cancelled."""
+        match job:
+            case Job.SNAPSHOT:
+                return self.settled_slot
+            case Job.ARCHIVE:
+                return self.archive_settled_slot
+            case Job.RETENTION:
+                return self.retention_settled_slot
+
+    def is_settled(self, job: Job, slot: datetime) -> bool:
+        """Whether nothing is to be done for this slot any more."""
+        settled = self.settled(job)
+        return settled is not None and slot <= settled
+
+    def attempts_at(self, slot: datetime, job: Job = Job.SNAPSHOT) -> int:
+        """How often this slot was tried."""
+        run = self.run_of(job)
+        return run.attempt if run is not None and run.slot == slot else 0
+
+    def points(self, kind: Kind) -> dict[str, SnapshotState] | dict[str, ArchiveState] | dict[str, GoldenState]:
+        """The restore points of a kind by name; what is in the trash is not among them."""
+        match kind:
+            case Kind.SNAPSHOT:
+                return self.snapshots
+            case Kind.ARCHIVE:
+                return self.archives
+            case Kind.GOLDEN:
+                return self.golden
+
+
+def point_key(kind: Kind, name: str) -> str:
+    """How a restore point is called where kinds are mixed."""
+    return f"{kind}/{name}"
+
+
+def moment_of(recorded_us: int) -> datetime:
+    """The instant of so many microseconds since 1970, exactly."""
+    return EPOCH + timedelta(microseconds=recorded_us)
+
+
+def _moment(recorded_us: int | None) -> datetime | None:
+    return None if recorded_us is None else moment_of(recorded_us)
