@@ -13,7 +13,7 @@ from uuid import UUID
 from shared.adapters.bus_layout import WORKED_JOBS
 from shared.adapters.jetstream import Accepted, Bus, BusUnavailable, Delivery
 from shared.adapters.postgres import EventLog
-from shared.config import Settings
+from shared.config import HostSettings, Settings
 from shared.domain.errors import MessageRefused
 from shared.domain.events import BackupRequested, Job, NewEvent, RequestRefused
 from shared.domain.host_state import HostState
@@ -28,15 +28,28 @@ REPEAT_REFUSED: Final = timedelta(seconds=15)
 REPEAT_STORED: Final = timedelta(seconds=60)
 """A stored tick that nobody settles is published again: either it is still there, or the bus lost it."""
 
+ARCHIVE_PATIENCE: Final = timedelta(minutes=30)
+RETENTION_PATIENCE: Final = timedelta(hours=1)
+"""How long one job waits for the one before it; a host that is offline must not keep its disk from being thinned."""
+
 IN_FLIGHT: Final = 100
 DONE_ALREADY: Final = "done in this very second already"
 
 log = logging.getLogger(__name__)
 
 
-def plans(settings: Settings) -> list[Cadence]:
+def cadences(settings: Settings) -> list[Cadence]:
     """What runs how often."""
-    return [Cadence(Job.SNAPSHOT, host.name, host.store, host.snapshot_interval_hours) for host in settings.hosts]
+    return [cadence for host in settings.hosts for cadence in _cadences_of(host, settings.tar_interval_hours)]
+
+
+def _cadences_of(host: HostSettings, heavy_hours: int) -> list[Cadence]:
+    name, store = host.name, host.store
+    return [
+        Cadence(Job.SNAPSHOT, name, store, host.snapshot_interval_hours),
+        Cadence(Job.ARCHIVE, name, store, heavy_hours, after=Job.SNAPSHOT, patience=ARCHIVE_PATIENCE),
+        Cadence(Job.RETENTION, name, store, heavy_hours, after=Job.ARCHIVE, patience=RETENTION_PATIENCE),
+    ]
 
 
 @dataclass(slots=True)
@@ -53,7 +66,7 @@ class Scheduler:
 
     async def publish_due(self, now: datetime) -> None:
         """Publish a tick for every slot that is due and not settled. A bus that is away is tried again later."""
-        due = [tick for tick in due_ticks(plans(self.settings), self._settled(), now) if self._is_time(tick, now)]
+        due = [tick for tick in due_ticks(cadences(self.settings), self._settled(), now) if self._is_time(tick, now)]
         turns = asyncio.Semaphore(IN_FLIGHT)
 
         async def publish(tick: Tick) -> None:
@@ -78,9 +91,10 @@ class Scheduler:
 
     def _settled(self) -> dict[tuple[Job, HostName], datetime]:
         return {
-            (Job.SNAPSHOT, HostName(name)): host.settled_slot
+            (job, HostName(name)): slot
             for name, host in self.state.hosts.items()
-            if host.settled_slot is not None
+            for job in WORKED_JOBS
+            if (slot := host.settled(job)) is not None
         }
 
     def _is_time(self, tick: Tick, now: datetime) -> bool:
@@ -115,28 +129,28 @@ class Scheduler:
     async def _refusal(self, host: HostName, trigger: Trigger, slot: datetime, *, heard_before: bool) -> str:
         """Publish the tick of a wish; why it is not granted, or nothing. Nobody may wait for an answer in vain."""
         known = self.state.hosts.get(host, HostState())
-        if not heard_before and not trigger.dry_run and _is_settled(known, slot):
+        if not heard_before and not trigger.dry_run and known.is_settled(trigger.job, slot):
             return DONE_ALREADY
         settings = self.settings.host(host)
         store = settings.store if settings else self.settings.store
         tick = Tick(trigger.job, store, host, slot, trigger.dry_run)
         accepted = await self.bus.publish_tick(tick)
-        if accepted is Accepted.ALREADY_RUNNING and known.offline_since is not None:
+        if accepted is Accepted.ALREADY_RUNNING and trigger.job is Job.SNAPSHOT and known.offline_since is not None:
             # The host was offline and its tick waits for the next try: a person who asks wants it tried now.
             await self.bus.withdraw_tick(tick)
             accepted = await self.bus.publish_tick(tick)
         self.counts[accepted] += 1
         if accepted is Accepted.ALREADY_RUNNING:
             return "already pending or running"
-        if accepted is Accepted.DUPLICATE and not heard_before and await self._was_done(host, slot):
+        if accepted is Accepted.DUPLICATE and not heard_before and await self._was_done(host, trigger.job, slot):
             return DONE_ALREADY
         return ""
 
-    async def _was_done(self, host: HostName, slot: datetime) -> bool:
+    async def _was_done(self, host: HostName, job: Job, slot: datetime) -> bool:
         state = HostState()
         for recorded in await self.events.read_stream(host_stream(host)):
             evolve_host(state, recorded)
-        return _is_settled(state, slot)
+        return state.is_settled(job, slot)
 
     def _wanted(self, trigger: Trigger) -> list[HostName]:
         if trigger.job not in WORKED_JOBS:
@@ -148,10 +162,6 @@ class Scheduler:
         if unknown:
             raise MessageRefused(f"There is no host {unknown[0]!r} in the settings.")
         return [known[name] for name in dict.fromkeys(trigger.hosts)]
-
-
-def _is_settled(host: HostState, slot: datetime) -> bool:
-    return host.settled_slot is not None and slot <= host.settled_slot
 
 
 def _wish_id(what: str, host: HostName, wish: str) -> UUID:

@@ -21,15 +21,12 @@ from services.snapshotter.run import RECENT, Run, choose_base, take_snapshot
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
-from shared.adapters.postgres import EventLog
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
 from shared.domain.errors import (
     BackupManagerError,
     HostUnreachable,
-    LogConflict,
-    LogUnavailable,
     MessageRefused,
     RunFailed,
     StoreRefused,
@@ -42,6 +39,7 @@ from shared.domain.events import (
     Quality,
     SlotSkipped,
     SnapshotAbandoned,
+    SnapshotCancelled,
     SnapshotCompleted,
     SnapshotFailed,
     SnapshotProgressed,
@@ -51,9 +49,9 @@ from shared.domain.host_state import HostState
 from shared.domain.ids import MAX_STEP, derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream, snapshot_name
-from shared.domain.projection import evolve_host
 from shared.domain.schedule import newest_slot, next_slot
-from shared.runtime.outbox import Outbox
+from shared.runtime.cancel import Cancels
+from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
 
 CLOCKS_DIFFER: Final = timedelta(minutes=5)
@@ -68,8 +66,8 @@ class Snapshotter:
 
     settings: Settings
     store: Store
-    events: EventLog
-    outbox: Outbox
+    log: HostLog
+    cancels: Cancels
     ability: Ability
     clock: SystemClock
     worker: str
@@ -95,11 +93,14 @@ class Snapshotter:
         with self.store.folder(tick.host) as folder, folder.locked(Job.SNAPSHOT) as lock:
             state = await self._recover(tick.host, folder)
             slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, self.clock.now()))
-            if slot != tick.slot and not _settled(state, tick.slot):
+            if slot != tick.slot and not (state and state.is_settled(Job.SNAPSHOT, tick.slot)):
                 reason = f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC"
                 await self._skip(host.name, tick.slot, reason)
-            if _settled(state, slot) or folder.has_snapshot(snapshot_name(slot)):
+            if (state and state.is_settled(Job.SNAPSHOT, slot)) or folder.has_snapshot(snapshot_name(slot)):
                 log.info("The slot %s is done already.", snapshot_name(slot))
+                return Done()
+            if by := await self.cancels.called_off_by(host.name, slot):
+                await self._skip(host.name, slot, f"called off by {by}")
                 return Done()
             return await self._run(host, folder, lock, slot, state)
 
@@ -113,13 +114,13 @@ class Snapshotter:
         if removed := await in_thread(folder.remove_partials):
             log.info("Removed %d partial trees of dead runs.", removed)
         await in_thread(folder.point_links)
-        state = await self._read(host)
+        state = await self.log.read(host)
         if state is None:
             return None
         facts = recovered(state, folder.snapshots(), self.store.identity.name)
         if facts:
-            await self.outbox.record(host, facts)
-            state = await self._read(host)
+            await self.log.record(host, facts)
+            state = await self.log.read(host)
         return state
 
     async def _run(
@@ -127,7 +128,7 @@ class Snapshotter:
     ) -> Disposition:
         run = run_id(self.clock.unix_ms(), secrets.randbits(58))
         attempt = (state.attempts_at(slot) if state else 0) + 1
-        with about(run=str(run), slot=snapshot_name(slot)):
+        with about(run=str(run), slot=snapshot_name(slot)), self.cancels.wish(host.name, slot) as wish:
             async with AsyncExitStack() as stack:
                 try:
                     connection = await stack.enter_async_context(connected(host, self.settings))
@@ -140,9 +141,14 @@ class Snapshotter:
                 base = choose_base(snapshots)
                 if not await self._claim(host.name, state, run, slot, attempt, base=base.name if base else None):
                     return RetryIn(1)
+                if wish.asked.is_set():
+                    cancelled = SnapshotCancelled(run=run, slot=slot, by=wish.by)
+                    await self._record(host.name, steps.CANCELLED, cancelled)
+                    return Done()
+                # From here on the transfer is protected: it completes, and a cancel holds for what comes after it.
                 recent = [snapshot for snapshot in snapshots if snapshot.quality is Quality.COMPLETE][-RECENT:]
-                wish = Run(run, slot, self.store, folder, lock, base, recent)
-                return await self._pull(host, wish, connection, attempt)
+                work = Run(run, slot, self.store, folder, lock, base, recent)
+                return await self._pull(host, work, connection, attempt)
 
     async def _pull(self, host: HostSettings, run: Run, connection: Connection, attempt: int) -> Disposition:
         async def report(files: int, progress: Progress) -> None:
@@ -160,31 +166,17 @@ class Snapshotter:
             return await self._failed(host, run.id, run.slot, attempt, failure)
         found = findings(completed, compared.tally)
         done = NewEvent(event_id(run.id, steps.COMPLETED), completed)
-        await self.outbox.record(host.name, [done, *found])
+        await self.log.record(host.name, [done, *found])
         _tell(completed)
         return Done()
 
     async def _claim(
         self, host: HostName, state: HostState | None, run: UUID, slot: datetime, attempt: int, *, base: str | None
     ) -> bool:
-        """Record that this worker takes the slot; False when another worker's claim came first."""
         started = SnapshotStarted(
             run=run, slot=slot, store=self.store.identity.name, worker=self.worker, attempt=attempt, base=base
         )
-        claim = NewEvent(event_id(run, steps.STARTED), started)
-        if state is not None:
-            try:
-                await self.events.append(host_stream(host), state.version, [claim])
-            except LogConflict as error:
-                log.info("Another claim came first: %s", error.message)
-                return False
-            except LogUnavailable:
-                state = None
-            else:
-                return True
-        # Without the log the lock on the drive is the claim; the log hears of it later.
-        await self.outbox.record(host, [claim])
-        return True
+        return await self.log.claim(host, state, NewEvent(event_id(run, steps.STARTED), started))
 
     async def _without_drive(self, host: HostSettings, tick: Tick, error: StoreRefused) -> Disposition:
         """The drive is not there, so neither is the spool: the log hears of it directly."""
@@ -194,7 +186,7 @@ class Snapshotter:
         failed = SnapshotFailed(run=run, slot=tick.slot, code="store", message=error.message, hint=error.hint)
         log.error("%s", error)
         facts = [NewEvent(event_id(run, steps.STARTED), started), NewEvent(event_id(run, steps.FAILED), failed)]
-        await self.events.append(host_stream(host.name), None, facts)
+        await self.log.events.append(host_stream(host.name), None, facts)
         return Done()
 
     async def _failed(
@@ -221,12 +213,12 @@ class Snapshotter:
         seconds = max(1.0, min(self.settings.timing.offline_retry_seconds, until_next))
         log.info("%s Trying again in %d s.", error.message, seconds)
         fact = HostFoundOffline(slot=slot, reason=error.message)
-        await self.outbox.record(host.name, [NewEvent(_slot_id("offline", host.name, slot), fact)])
+        await self.log.record(host.name, [NewEvent(_slot_id("offline", host.name, slot), fact)])
         return RetryIn(seconds)
 
     async def _skip(self, host: HostName, slot: datetime, reason: str) -> None:
         fact = SlotSkipped(job=Job.SNAPSHOT, slot=slot, reason=reason)
-        await self.outbox.record(host, [NewEvent(_slot_id("skipped", host, slot), fact)])
+        await self.log.record(host, [NewEvent(_slot_id("skipped", host, slot), fact)])
 
     async def _dry_run(self, host: HostSettings, tick: Tick) -> Disposition:
         run = run_id(self.clock.unix_ms(), secrets.randbits(58))
@@ -234,12 +226,12 @@ class Snapshotter:
         fact = DryRunCompleted(run=run, slot=tick.slot, job=tick.job, ok=ok, findings=tuple(sentences))
         stream = host_stream(host.name)
         # Straight to the log: a dry run writes nothing into the host's folder, so not into its spool either.
-        await self.events.append(stream, None, [NewEvent(_slot_id("dry-run", host.name, tick.slot), fact)])
+        await self.log.events.append(stream, None, [NewEvent(_slot_id("dry-run", host.name, tick.slot), fact)])
         return Done()
 
     async def _progress(self, host: HostName, run: UUID, files: int, progress: Progress) -> None:
         step = self._progress_steps.get(run, steps.FIRST_PROGRESS)
-        if step > MAX_STEP or self.outbox.log_is_away:
+        if step > MAX_STEP or self.log.outbox.log_is_away:
             return  # nobody can look at it now, and later it is no longer news
         self._progress_steps = {run: step + 1}
         fact = SnapshotProgressed(
@@ -250,27 +242,12 @@ class Snapshotter:
             percent=progress.percent,
             eta_seconds=progress.eta_seconds,
         )
-        await self.outbox.record(host, [NewEvent(event_id(run, step), fact)])
+        await self.log.record(host, [NewEvent(event_id(run, step), fact)])
 
-    async def _record(self, host: HostName, step: int, event: SnapshotFailed | SnapshotAbandoned) -> None:
-        await self.outbox.record(host, [NewEvent(event_id(event.run, step), event)])
-
-    async def _read(self, host: HostName) -> HostState | None:
-        """The host's state by the log, or None while the log is away or has not heard everything yet."""
-        try:
-            if not await self.outbox.drain(host):
-                return None
-            recorded = await self.events.read_stream(host_stream(host))
-        except LogUnavailable:
-            return None
-        state = HostState()
-        for event in recorded:
-            evolve_host(state, event)
-        return state
-
-
-def _settled(state: HostState | None, slot: datetime) -> bool:
-    return state is not None and state.settled_slot is not None and slot <= state.settled_slot
+    async def _record(
+        self, host: HostName, step: int, event: SnapshotFailed | SnapshotAbandoned | SnapshotCancelled
+    ) -> None:
+        await self.log.record(host, [NewEvent(event_id(event.run, step), event)])
 
 
 def _slot_id(what: str, host: HostName, slot: datetime) -> UUID:

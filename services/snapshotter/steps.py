@@ -11,4 +11,5 @@ ABANDONED: Final = 4
 HOLD: Final = 5
 SUSPECT: Final = 6
 SHARING: Final = 7
+CANCELLED: Final = 8
 FIRST_PROGRESS: Final = 100

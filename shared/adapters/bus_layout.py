@@ -27,7 +27,7 @@ SCHEDULER: Final = "scheduler"
 HOUR_SECONDS: Final = 3600
 DAY_SECONDS: Final = 24 * HOUR_SECONDS
 
-WORKED_JOBS: Final = (Job.SNAPSHOT,)
+WORKED_JOBS: Final = (Job.SNAPSHOT, Job.ARCHIVE, Job.RETENTION)
 """The jobs that have a worker in this version."""
 
 

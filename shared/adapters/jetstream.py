@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -20,6 +21,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from shared.adapters.bus_layout import (
+    CONTROL,
     SCHEDULER,
     TICKS,
     TRIGGERS,
@@ -30,14 +32,19 @@ from shared.adapters.bus_layout import (
 from shared.domain.errors import BackupManagerError
 from shared.domain.events import Job
 from shared.domain.messages import (
+    CANCEL_SUBJECT,
     TRIGGER_SUBJECT,
+    Cancel,
     Tick,
     Trigger,
+    cancel_subject,
+    encode_cancel,
     encode_tick,
     encode_trigger,
     tick_message_id,
     tick_subject,
 )
+from shared.domain.names import HostName
 
 CALL_TIMEOUT_SECONDS: Final = 5.0
 FETCH_TIMEOUT_SECONDS: Final = 5.0
@@ -210,6 +217,37 @@ class Bus:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"The bus does not take the trigger: {error!r}.") from error
         return stored.seq
+
+    async def publish_cancel(self, cancel: Cancel) -> None:
+        """Call a host's work off. Raises BusUnavailable."""
+        try:
+            await self._stream.publish(cancel_subject(cancel.host), encode_cancel(cancel))
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus does not take the cancel: {error!r}.") from error
+
+    async def last_cancel(self, host: HostName) -> tuple[bytes, datetime] | None:
+        """The body of the host's last cancel message and when it was stored; None when none is kept."""
+        try:
+            found = await self._stream.get_last_msg(CONTROL, cancel_subject(host))
+        except NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"The bus does not say whether {host} was called off: {error!r}.") from error
+        return (found.data or b"", found.time) if found.time is not None else None
+
+    @contextlib.asynccontextmanager
+    async def cancels(self, hear: Callable[[str, bytes], Awaitable[None]]) -> AsyncIterator[None]:
+        """Have every cancel message heard (its subject and body) while the block lasts."""
+
+        async def deliver(message: Msg) -> None:
+            await hear(message.subject, message.data)
+
+        subscription = await self._client.subscribe(f"{CANCEL_SUBJECT}.*", cb=deliver)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
 
     def ticks(self, job: Job, store: str) -> Inbox:
         """The ticks of a job on a store."""

@@ -46,6 +46,17 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: str = ""
 
 
+class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is under way or waiting for this host is called off."""
+
+    host: HostName
+    by: str = ""
+
+
+class _CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    by: str = ""
+
+
 def tick_subject(job: Job, store: str, host: str) -> str:
     """The subject of a tick; `*` may stand for a part in a filter."""
     return f"tick.{job}.{store}.{host}"
@@ -101,6 +112,28 @@ def decode_trigger(subject: str, body: bytes) -> Trigger:
 def encode_trigger(trigger: Trigger) -> bytes:
     """The body of a trigger message."""
     return msgspec.json.encode(trigger)
+
+
+def cancel_subject(host: HostName) -> str:
+    """Where a host's work is called off."""
+    return f"{CANCEL_SUBJECT}.{host}"
+
+
+def encode_cancel(cancel: Cancel) -> bytes:
+    """The body of a cancel message; the host is its subject."""
+    return msgspec.json.encode(_CancelBody(cancel.by))
+
+
+def decode_cancel(subject: str, body: bytes) -> Cancel:
+    """The meaning of a cancel message; an empty body is one by nobody in particular. Raises MessageRefused."""
+    prefix, _, host = subject.rpartition(".")
+    if prefix != CANCEL_SUBJECT:
+        raise MessageRefused(f"{_shown(subject)} is not a subject of cancels.")
+    _check_host(host)
+    content = _decode(body, _CancelBody) if body else _CancelBody()
+    if len(content.by) > MAX_BY_CHARACTERS:
+        raise MessageRefused(f"`by` is longer than {MAX_BY_CHARACTERS} characters.")
+    return Cancel(HostName(host), content.by)
 
 
 def preview(body: bytes) -> str:

@@ -13,12 +13,18 @@ from shared.domain.names import HostName, StoreName
 
 
 class Cadence(msgspec.Struct, frozen=True):
-    """How often a job runs for a host."""
+    """How often a job runs for a host.
+
+    With `after`, a slot waits until that job has settled its own newest slot (an archive follows its snapshot while
+    what was read is still in the cache), but not longer than `patience`.
+    """
 
     job: Job
     host: HostName
     store: StoreName
     interval_hours: int
+    after: Job | None = None
+    patience: timedelta = timedelta(0)
 
 
 def newest_slot(interval_hours: int, now: datetime) -> datetime:
@@ -32,18 +38,38 @@ def next_slot(interval_hours: int, now: datetime) -> datetime:
     return newest_slot(interval_hours, now) + timedelta(hours=interval_hours)
 
 
-def due_ticks(plans: Iterable[Cadence], settled: Mapping[tuple[Job, HostName], datetime], now: datetime) -> list[Tick]:
-    """A tick for each plan whose newest slot is not settled yet; older missed slots are never made up for.
+def due_ticks(
+    cadences: Iterable[Cadence], settled: Mapping[tuple[Job, HostName], datetime], now: datetime
+) -> list[Tick]:
+    """A tick for each cadence whose newest slot is not settled yet; older missed slots are never made up for.
 
     `settled` is the newest slot that is done (or refused for good) for a job and host.
     """
+    listed = list(cadences)
+    intervals = {(cadence.job, cadence.host): cadence.interval_hours for cadence in listed}
     ticks = []
-    for plan in plans:
-        slot = newest_slot(plan.interval_hours, now)
-        done = settled.get((plan.job, plan.host))
-        if done is None or done < slot:
-            ticks.append(Tick(plan.job, plan.store, plan.host, slot))
+    for cadence in listed:
+        slot = newest_slot(cadence.interval_hours, now)
+        done = settled.get((cadence.job, cadence.host))
+        if (done is None or done < slot) and not _waits(cadence, slot, intervals, settled, now):
+            ticks.append(Tick(cadence.job, cadence.store, cadence.host, slot))
     return ticks
+
+
+def _waits(
+    cadence: Cadence,
+    slot: datetime,
+    intervals: Mapping[tuple[Job, HostName], int],
+    settled: Mapping[tuple[Job, HostName], datetime],
+    now: datetime,
+) -> bool:
+    if cadence.after is None or now - slot >= cadence.patience:
+        return False
+    first = (cadence.after, cadence.host)
+    if first not in intervals:
+        return False
+    done = settled.get(first)
+    return done is None or done < newest_slot(intervals[first], slot)
 
 
 def next_due(plans: Iterable[Cadence], now: datetime) -> datetime | None:
