@@ -102,6 +102,13 @@ def rename_new(source: str, target: str, *, source_at: int, target_at: int) -> N
     os.fsync(source_at)
 
 
+def rename_over(source: str, target: str, *, source_at: int, target_at: int) -> None:
+    """Rename to a name that may be taken, and make it durable. Raises OSError."""
+    os.rename(source, target, src_dir_fd=source_at, dst_dir_fd=target_at)
+    os.fsync(target_at)
+    os.fsync(source_at)
+
+
 def sync_filesystem(descriptor: int) -> None:
     """Write everything of the descriptor's file system to the drive. Raises OSError.
 
@@ -165,6 +172,14 @@ def remove_tree(name: str, *, at: int) -> int:
         removed = _empty(top, top, os.fstat(top).st_dev, depth=0)
     os.rmdir(name, dir_fd=at)
     return removed + 1
+
+
+def remove_entry(name: str, *, at: int) -> None:
+    """Remove a file, a link, or a directory with all that is in it. Raises OSError."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+        remove_tree(name, at=at)
+    else:
+        os.unlink(name, dir_fd=at)
 
 
 def _empty(directory: int, top: int, device: int, *, depth: int) -> int:

@@ -26,6 +26,7 @@ from shared.adapters.filesystem import FileLock, open_directory
 from shared.domain.errors import NameRefused, StoreRefused
 from shared.domain.events import Job, Quality, SnapshotCompleted
 from shared.domain.names import HostName, SnapshotName, StoreName, parse_host_name, parse_snapshot_name
+from shared.domain.room import Room
 
 IDENTITY_FILE: Final = ".backup-root.json"
 MARKER_FILE: Final = ".snapshot_complete"
@@ -135,6 +136,17 @@ class Store:
                 f"BACKUP_ROOT {self.root} cannot be written by this user.", "Change its owner or run as its owner."
             )
 
+    def room(self) -> Room:
+        """What the drive has, and what of it this user may still take."""
+        found = os.fstatvfs(self.descriptor)
+        return Room(
+            total_bytes=found.f_blocks * found.f_frsize,
+            free_bytes=found.f_bavail * found.f_frsize,
+            total_inodes=found.f_files,
+            # btrfs and others make inodes as they go, and say 0.
+            free_inodes=found.f_favail if found.f_files else None,
+        )
+
     def hosts(self) -> list[HostName]:
         """The hosts that have a folder here."""
         names = []
@@ -227,13 +239,10 @@ class HostFolder:
         The order is the promise: everything the marker vouches for is on the drive before the marker is, and the
         marker before the name (the caller has synced the file system).
         """
-        event = marker.event
-        partial = f"{PARTIAL_PREFIX}{run}"
-        with open_directory(partial, at=self.descriptor) as tree:
-            os.fchmod(tree, 0o755)
-            filesystem.write_new_file(MARKER_FILE, msgspec.json.encode(marker), at=tree)
         with open_directory("hourly", at=self.descriptor) as hourly:
-            filesystem.rename_new(partial, event.snapshot, source_at=self.descriptor, target_at=hourly)
+            complete_tree(
+                f"{PARTIAL_PREFIX}{run}", marker.event.snapshot, marker, source_at=self.descriptor, target_at=hourly
+            )
         self.point_links()
 
     def point_links(self) -> None:
@@ -250,6 +259,14 @@ class HostFolder:
             return os.readlink(name, dir_fd=self.descriptor)
         except FileNotFoundError:
             return None
+
+
+def complete_tree(partial: str, name: str, marker: msgspec.Struct, *, source_at: int, target_at: int) -> None:
+    """Give a synced tree its marker and then its name, durably. Raises OSError; then it is no restore point."""
+    with open_directory(partial, at=source_at) as tree:
+        os.fchmod(tree, 0o755)
+        filesystem.write_new_file(MARKER_FILE, msgspec.json.encode(marker), at=tree)
+    filesystem.rename_new(partial, name, source_at=source_at, target_at=target_at)
 
 
 def read_snapshot(name: str, *, at: int) -> StoredSnapshot | None:

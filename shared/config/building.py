@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -13,7 +13,8 @@ from shared.config import rules
 from shared.config.excludes import DEFAULT_CATEGORIES
 from shared.config.hosts import INTERVAL_HOURS_MAX, Defaults, hosts_of_list, hosts_of_tables
 from shared.config.problems import Given, Problems, Rule, T, Table
-from shared.config.settings import BusTiming, HostSettings, Settings
+from shared.config.settings import BusTiming, HostSettings, Settings, TarFormat
+from shared.domain.policy import FLOOR
 
 NUMBERS: Final[Mapping[str, tuple[Rule[int], int]]] = {
     "SNAPSHOT_INTERVAL_HOURS": (rules.whole_text(1, INTERVAL_HOURS_MAX), 1),
@@ -24,12 +25,13 @@ NUMBERS: Final[Mapping[str, tuple[Rule[int], int]]] = {
     "DAILY_RETENTION_DAYS": (rules.whole_text(1, 36_600), 180),
     "SNAPSHOT_DAY_OF_MONTH": (rules.whole_text(1, 28, ", the days that every month has"), 1),
     "RETENTION_MONTHS": (rules.whole_text(1, 1_200), 24),
+    "TRASH_HOURS": (rules.whole_text(1, 8_760), 24),
 }
 """The whole numbers of .env: their rules and defaults."""
 
 SECRETS: Final = frozenset({"NATS_URL", "POSTGRES_DSN", "POSTGRES_ADMIN_DSN"})
 KNOWN_VARIABLES: Final = frozenset(
-    {*NUMBERS, *SECRETS, "BACKUP_ROOT", "BACKUP_DATA", "HOSTS", "KEEP_MONTHLY_SNAPSHOTS", "TZ"}
+    {*NUMBERS, *SECRETS, "BACKUP_ROOT", "BACKUP_DATA", "HOSTS", "KEEP_MONTHLY_SNAPSHOTS", "TAR_FORMAT", "TZ"}
 )
 ENVIRONMENT: Final = "environment"
 NOWHERE: Final = Path("/nonexistent")
@@ -74,6 +76,7 @@ def settings_of(
         data_dir=value("BACKUP_DATA", rules.ssh_path, default_data_dir or NOWHERE),
         hosts=_hosts(variables, tables, numbers["snapshot_interval_hours"], problems),
         keep_monthly_snapshots=value("KEEP_MONTHLY_SNAPSHOTS", rules.boolean_text, True),
+        tar_format=cast("TarFormat", value("TAR_FORMAT", rules.one_of(("tar.gz", "tar.zst")), "tar.gz")),
         tz=value("TZ", rules.time_zone, "UTC"),
         nats_url=value("NATS_URL", rules.nats_url, ""),
         postgres_dsn=value("POSTGRES_DSN", rules.postgres_dsn, ""),
@@ -81,7 +84,21 @@ def settings_of(
         timing=_timing(tables.table("bus", known=BusTiming.__struct_fields__)),
     )
     _check_required(variables, default_data_dir, problems)
-    return msgspec.structs.replace(settings, **numbers)
+    settings = msgspec.structs.replace(settings, **numbers)
+    _check_floor(settings, problems)
+    return settings
+
+
+def _check_floor(settings: Settings, problems: Problems) -> None:
+    """So few snapshots as these settings keep of some host must not be fewer than are never removed anyway."""
+    slowest = max((host.snapshot_interval_hours for host in settings.hosts), default=settings.snapshot_interval_hours)
+    kept = settings.hourly_retention_hours // slowest + settings.daily_retention_days + settings.retention_months
+    if kept < FLOOR:
+        problems.add(
+            f"HOURLY_RETENTION_HOURS is {settings.hourly_retention_hours}, DAILY_RETENTION_DAYS "
+            f"{settings.daily_retention_days} and RETENTION_MONTHS {settings.retention_months}: with a snapshot every "
+            f"{slowest} h that keeps {kept} of a host, but must keep at least {FLOOR}."
+        )
 
 
 def _check_required(variables: Mapping[str, Given], default_data_dir: Path | None, problems: Problems) -> None:

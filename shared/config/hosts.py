@@ -15,10 +15,11 @@ from shared.domain.names import HostName
 
 BANDWIDTH_KIB_MAX: Final = 100_000_000
 INTERVAL_HOURS_MAX: Final = 744
+QUOTA_GIB_MAX: Final = 1_000_000
 HOST_KEYS: Final = frozenset(
     {
         "address", "user", "port", "key", "known_hosts", "ssh_config", "transport", "paths", "excludes",
-        "exclude_off", "snapshot_interval_hours", "bandwidth_limit_kib", "store",
+        "exclude_off", "snapshot_interval_hours", "bandwidth_limit_kib", "quota_gib", "store",
     }
 )  # fmt: skip
 
@@ -92,6 +93,7 @@ def _host(name: HostName, listed: Endpoint | None, tables: Table, defaults: Defa
             rules.whole(1, BANDWIDTH_KIB_MAX, " (KiB/s), or left out for no limit"),
             None,
         ),
+        quota_gib=table.value("quota_gib", rules.whole(1, QUOTA_GIB_MAX, " (GiB), or left out for no limit"), None),
     )
 
 

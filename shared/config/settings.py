@@ -14,9 +14,13 @@ import msgspec
 
 from shared.config.excludes import DEFAULT_EXCLUDES
 from shared.domain.names import HostName, StoreName
+from shared.domain.policy import Policy
 
 Transport: TypeAlias = Literal["ssh", "local"]
 """How a host's files are reached: over SSH, or on this machine itself."""
+
+TarFormat: TypeAlias = Literal["tar.gz", "tar.zst"]
+"""What an archive is compressed with; also the end of its name."""
 
 DEFAULT_STORE: Final = StoreName("main")
 DEFAULT_PATHS: Final = ("/home",)
@@ -42,6 +46,12 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     excludes: tuple[str, ...] = DEFAULT_EXCLUDES
     snapshot_interval_hours: int = 1
     bandwidth_limit_kib: int | None = None
+    quota_gib: int | None = None
+
+    @property
+    def quota_bytes(self) -> int | None:
+        """How much of the drive this host may take; None for no limit."""
+        return None if self.quota_gib is None else self.quota_gib * 1024**3
 
     def __post_init__(self) -> None:
         if not self.address:
@@ -81,11 +91,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tar_interval_hours: int = 4
     tar_retention_days: int = 5
     tar_compression_level: int = 6
+    tar_format: TarFormat = "tar.gz"
     hourly_retention_hours: int = 720
     daily_retention_days: int = 180
     keep_monthly_snapshots: bool = True
     snapshot_day_of_month: int = 1
     retention_months: int = 24
+    trash_hours: int = 24
     tz: str = "UTC"
     nats_url: str = ""
     postgres_dsn: str = ""
@@ -95,6 +107,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def host(self, name: str) -> HostSettings | None:
         """The host of this name, if there is one."""
         return next((host for host in self.hosts if host.name == name), None)
+
+    def policy(self) -> Policy:
+        """What is kept for how long."""
+        return Policy(
+            hourly_hours=self.hourly_retention_hours,
+            daily_days=self.daily_retention_days,
+            monthly_months=self.retention_months,
+            archive_days=self.tar_retention_days,
+            golden_months=self.retention_months,
+            time_zone=self.tz,
+        )
 
     def described(self) -> dict[str, str]:
         """Everything that changes what this product does, as text, sorted by key and free of secrets.
@@ -113,6 +136,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         yield "TZ", self.tz
         for key in NUMBER_FIELDS:
             yield key.upper(), getattr(self, key)
+        yield "TAR_FORMAT", self.tar_format
         yield "KEEP_MONTHLY_SNAPSHOTS", self.keep_monthly_snapshots
         for key in BusTiming.__struct_fields__:
             yield f"bus.{key}", getattr(self.timing, key)
@@ -147,6 +171,7 @@ NUMBER_FIELDS: Final = (
     "daily_retention_days",
     "snapshot_day_of_month",
     "retention_months",
+    "trash_hours",
 )
 """The fields of Settings that are whole numbers; upper case they are the names in .env."""
 

@@ -160,6 +160,15 @@ class HostState(msgspec.Struct):
         complete = [snapshot for snapshot in self.snapshots.values() if snapshot.quality is Quality.COMPLETE]
         return sorted(complete, key=lambda snapshot: snapshot.name, reverse=True)[:count]
 
+    def used_bytes(self) -> int:
+        """About how much of the drive this host takes: the newest snapshot, what each other one added, the archives."""
+        newest = max(self.snapshots, default=None)
+        added = [
+            snapshot.size_bytes if name == newest else snapshot.transferred_bytes
+            for name, snapshot in self.snapshots.items()
+        ]
+        return sum(added) + sum(archive.size_bytes for archive in self.archives.values())
+
     def run_of(self, job: Job) -> RunState | None:
         """The newest run of a job."""
         match job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final, NewType
 
 from shared.domain.errors import NameRefused
@@ -30,6 +30,8 @@ RESERVED_HOST_NAMES: Final = frozenset(
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 _SNAPSHOT_NAME = re.compile(r"(\d{4})-(\d\d)-(\d\d)_(\d\d)(\d\d)(\d\d)?", re.ASCII)
+_ARCHIVE_NAME = re.compile(r"backup_(?P<host>.+)_(?P<snapshot>\d{4}-\d\d-\d\d_\d{4}(\d\d)?)\.tar\.(gz|zst)", re.ASCII)
+_GOLDEN_NAME = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 _ALLOWED = "Allowed: 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit."
 
 
@@ -69,6 +71,34 @@ def parse_snapshot_name(text: str) -> datetime:
     except ValueError:
         pass  # 2026-02-30 has the shape of a name and is not a day
     raise NameRefused(f"{text!r} is not the name of a snapshot.", "Allowed: YYYY-MM-DD_HHMM in UTC.")
+
+
+def archive_name(host: HostName, snapshot: SnapshotName, suffix: str) -> str:
+    """The file name of the archive of a snapshot; the suffix is `tar.gz` or `tar.zst`."""
+    return f"backup_{host}_{snapshot}.{suffix}"
+
+
+def parse_archive_name(text: str, host: HostName) -> SnapshotName:
+    """The snapshot that an archive of this host is named after. Raises NameRefused."""
+    match = _ARCHIVE_NAME.fullmatch(text)
+    if not match or match["host"] != host:
+        raise NameRefused(f"{text!r} is not the name of an archive of {host}.")
+    parse_snapshot_name(match["snapshot"])
+    return SnapshotName(match["snapshot"])
+
+
+def golden_name(slot: datetime, zone: tzinfo) -> str:
+    """The name of the golden copy that a snapshot of this slot belongs to: the month in the given zone."""
+    local = slot.astimezone(zone)
+    return f"{local.year:04}-{local.month:02}"
+
+
+def parse_golden_name(text: str) -> tuple[int, int]:
+    """The year and month that a golden copy is named after. Raises NameRefused."""
+    match = _GOLDEN_NAME.fullmatch(text)
+    if not match:
+        raise NameRefused(f"{text!r} is not the name of a golden copy.", "Allowed: YYYY-MM.")
+    return int(match[1]), int(match[2])
 
 
 def host_stream(host: HostName) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from shared.adapters.jetstream import Bus, BusUnavailable
 from shared.domain.errors import MessageRefused
@@ -23,7 +23,17 @@ from shared.runtime.rejected import Rejections
 LOOK_AGAIN_SECONDS: Final = 15.0
 SOMEBODY: Final = "somebody"
 
+_Result = TypeVar("_Result")
+
 log = logging.getLogger(__name__)
+
+
+class CalledOff(Exception):  # it says what happened
+    """The work was stopped because somebody wanted it so."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"called off by {by}")
+        self.by = by
 
 
 class CancelWish:
@@ -37,6 +47,20 @@ class CancelWish:
         """Call it off."""
         self.by = by
         self.asked.set()
+
+    async def unless_asked(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Do the work, and stop it at once when it is called off. Raises CalledOff when it had not ended by then."""
+        doing = asyncio.create_task(work)
+        asked = asyncio.create_task(self.asked.wait())
+        try:
+            await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            doing.cancel()  # ended already, unless it is called off or we ourselves are being cancelled
+            await asyncio.gather(doing, asked, return_exceptions=True)
+        if doing.cancelled():
+            raise CalledOff(self.by)
+        return doing.result()
 
 
 class Cancels:

@@ -1,0 +1,8 @@
+"""`python -m services.archiver`."""
+
+import sys
+
+from services.archiver.service import serve
+from shared.runtime.start import start_service
+
+sys.exit(start_service("archiver", serve))

@@ -1,0 +1,308 @@
+"""What a tick of the archive job makes this worker do: pack `current`, and copy it when its month has no golden yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from services.archiver import steps
+from services.archiver.archive import Work, make_archive
+from services.archiver.golden import make_golden
+from services.archiver.pack import Compression
+from services.archiver.progress import Progress
+from services.archiver.recovery import recovered
+from services.archiver.space import archive_need, golden_need
+from shared.adapters.clock import SystemClock
+from shared.adapters.filesystem import FileLock, open_directory, shared_lock
+from shared.adapters.journal import about
+from shared.adapters.restore_points import archives, golden_copies, remove_unfinished
+from shared.adapters.store import HostFolder, Store, StoredSnapshot
+from shared.adapters.threads import in_thread
+from shared.config import HostSettings, Settings
+from shared.domain.errors import BackupManagerError, MessageRefused, RunFailed, StoreRefused
+from shared.domain.events import (
+    AnyEvent,
+    ArchiveAbandoned,
+    ArchiveCancelled,
+    ArchiveFailed,
+    ArchiveStarted,
+    GoldenFailed,
+    Job,
+    NewEvent,
+    SlotSkipped,
+)
+from shared.domain.heavy import due_golden, why_no_archive
+from shared.domain.host_state import HostState
+from shared.domain.ids import derived_id, event_id, run_id
+from shared.domain.messages import Tick
+from shared.domain.names import HostName, host_stream
+from shared.domain.room import Need, why_no_room, why_over_quota
+from shared.domain.schedule import newest_slot
+from shared.runtime.cancel import CalledOff, Cancels, CancelWish
+from shared.runtime.host_log import HostLog
+from shared.runtime.worker import Disposition, Done, RetryIn
+
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
+LOG_RETRY_SECONDS: Final = 30.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be made of a snapshot: an archive unless `why_not` says why not, and a golden copy when named."""
+
+    snapshot: StoredSnapshot
+    why_not: str
+    golden: str | None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.why_not != "" and self.golden is None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A slot of a host, whose lock this worker holds, and what the log says of the host."""
+
+    host: HostSettings
+    folder: HostFolder
+    lock: FileLock
+    slot: datetime
+    state: HostState
+
+    @property
+    def attempt(self) -> int:
+        """Which try of the slot this is."""
+        return self.state.attempts_at(self.slot, Job.ARCHIVE) + 1
+
+
+@dataclass(slots=True)
+class Archiver:
+    """Makes the archives and golden copies of one store's hosts."""
+
+    settings: Settings
+    store: Store
+    log: HostLog
+    cancels: Cancels
+    clock: SystemClock
+    worker: str
+
+    async def handle(self, tick: Tick) -> Disposition:
+        """Work one tick off. Raises HostBusy when another process has the host, MessageRefused for a slot to come."""
+        if tick.slot > self.clock.now() + CLOCKS_DIFFER:
+            raise MessageRefused(f"The slot {tick.slot:%Y-%m-%d %H:%M:%S} UTC lies in the future.")
+        host = self.settings.host(tick.host)
+        if host is None or host.store != self.store.identity.name:
+            log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
+            return Done()
+        try:
+            with self.store.folder(tick.host) as folder, folder.locked(Job.ARCHIVE) as lock:
+                return await self._handle_on_drive(host, folder, lock, tick)
+        except StoreRefused as error:
+            log.error("%s", error)
+            fact = ArchiveFailed(
+                run=run_id(self.clock.unix_ms(), secrets.randbits(58)),
+                slot=tick.slot,
+                code="store",
+                message=error.message,
+                hint=error.hint,
+            )
+            await self.log.events.append(
+                host_stream(tick.host), None, [NewEvent(_slot_id("no-drive", tick.host, tick.slot), fact)]
+            )
+            return Done()
+
+    async def _handle_on_drive(self, host: HostSettings, folder: HostFolder, lock: FileLock, tick: Tick) -> Disposition:
+        state = await self._recover(host.name, folder)
+        if state is None:
+            return RetryIn(LOG_RETRY_SECONDS)  # what is due is decided by the log; nothing is lost by waiting for it
+        slot = max(tick.slot, newest_slot(self.settings.tar_interval_hours, self.clock.now()))
+        if slot != tick.slot and not state.is_settled(Job.ARCHIVE, tick.slot):
+            await self._skip(host.name, tick.slot, f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC")
+        if state.is_settled(Job.ARCHIVE, slot):
+            return Done()
+        if by := await self.cancels.called_off_by(host.name, slot):
+            await self._skip(host.name, slot, f"called off by {by}")
+            return Done()
+        due = self._due(folder, state, slot)
+        if isinstance(due, str) or due.nothing:
+            await self._skip(host.name, slot, due if isinstance(due, str) else due.why_not)
+            return Done()
+        return await self._run(Assignment(host, folder, lock, slot, state), due)
+
+    async def _recover(self, host: HostName, folder: HostFolder) -> HostState | None:
+        """The host's state after recovery, or None while the log is away. The caller holds the lock."""
+        if removed := await in_thread(remove_unfinished, folder):
+            log.info("Removed %d unfinished archives and copies of dead runs.", removed)
+        state = await self.log.read(host)
+        if state is None:
+            return None
+        facts = recovered(state, archives(folder), golden_copies(folder), self.store.identity.name)
+        if facts:
+            await self.log.record(host, facts)
+            state = await self.log.read(host)
+        return state
+
+    def _due(self, folder: HostFolder, state: HostState, slot: datetime) -> Due | str:
+        """What is to be made, or why there is nothing to make it of."""
+        current = (folder.link_target("current") or "").removeprefix("hourly/")
+        snapshot = next((found for found in folder.snapshots() if found.name == current), None)
+        if snapshot is None:
+            return "there is no complete snapshot yet"
+        settings = self.settings
+        made = [(archive.snapshot, archive.slot) for archive in state.archives.values()]
+        asked = state.requested_slot == slot
+        why_not = why_no_archive(snapshot.name, slot, made, settings.tar_interval_hours, asked=asked)
+        golden = due_golden(
+            snapshot.marker.event.slot,
+            state.golden,
+            ZoneInfo(settings.tz),
+            settings.snapshot_day_of_month,
+            wanted=settings.keep_monthly_snapshots,
+        )
+        return Due(snapshot, why_not, golden)
+
+    async def _run(self, given: Assignment, due: Due) -> Disposition:
+        run, name = run_id(self.clock.unix_ms(), secrets.randbits(58)), given.host.name
+        claim = ArchiveStarted(
+            run=run,
+            slot=given.slot,
+            store=self.store.identity.name,
+            worker=self.worker,
+            snapshot=due.snapshot.name,
+            attempt=given.attempt,
+            golden=due.golden,
+        )
+        with about(run=str(run), slot=f"{given.slot:%Y-%m-%d %H:%M}"), self.cancels.wish(name, given.slot) as wish:
+            if not await self.log.claim(name, given.state, NewEvent(event_id(run, steps.STARTED), claim)):
+                return RetryIn(1)
+            with _being_read(given.folder, due.snapshot) as tree:
+                work = Work(run, given.slot, self.store, given.folder, given.lock, due.snapshot, tree)
+                return await self._work(given, work, due, wish)
+
+    async def _work(self, given: Assignment, work: Work, due: Due, wish: CancelWish) -> Disposition:
+        name = given.host.name
+        try:
+            return await wish.unless_asked(self._make(given, work, due))
+        except CalledOff as error:
+            log.warning("Called off by %s; what was written is removed.", error.by)
+            cancelled = ArchiveCancelled(run=work.run, slot=work.slot, by=error.by)
+            await self._record(name, work.run, steps.CANCELLED, cancelled)
+            return Done()
+        except asyncio.CancelledError:
+            abandoned = ArchiveAbandoned(run=work.run, slot=work.slot)
+            await asyncio.shield(self._record(name, work.run, steps.ABANDONED, abandoned))
+            raise
+
+    async def _make(self, given: Assignment, work: Work, due: Due) -> Disposition:
+        """The archive and the golden copy side by side; neither is lost because the other failed."""
+        async with asyncio.TaskGroup() as tasks:
+            if due.golden is not None:
+                tasks.create_task(self._golden(given.host.name, work, due.golden))
+            if due.why_not == "":
+                return await self._archive(given, work)
+        await self._skip(given.host.name, work.slot, due.why_not)
+        return Done()
+
+    async def _golden(self, host: HostName, work: Work, name: str) -> None:
+        try:
+            need = golden_need(work.snapshot.marker.event)
+            self._check_room(need, None, 0)
+            made = await make_golden(work, name, self.clock)
+        except (BackupManagerError, OSError) as error:
+            failed = as_failure(error)
+            log.error("The golden copy %s failed: %s", name, failed)
+            fact = GoldenFailed(
+                run=work.run,
+                slot=work.slot,
+                golden=name,
+                code=failed.code,
+                message=failed.message,
+                hint=failed.hint,
+            )
+            await self._record(host, work.run, steps.GOLDEN_FAILED, fact)
+        else:
+            log.info("Golden copy %s of %s: %s files.", name, made.snapshot, f"{made.files:,}")
+            await self._record(host, work.run, steps.GOLDEN_COMPLETED, made)
+
+    async def _archive(self, given: Assignment, work: Work) -> Disposition:
+        settings, host, state = self.settings, given.host, given.state
+        progress = Progress(self.log, self.clock, host.name, work.run, work.snapshot.marker.event)
+        try:
+            self._check_room(archive_need(state, work.snapshot.marker.event), host.quota_bytes, state.used_bytes())
+            compression = Compression(settings.tar_format, settings.tar_compression_level)
+            made = await make_archive(work, compression, self.clock, progress.tell)
+        except (BackupManagerError, OSError) as error:
+            return await self._failed(host.name, work, given.attempt, as_failure(error))
+        await self._record(host.name, work.run, steps.COMPLETED, made)
+        log.info("Archive %s: %s entries, %s bytes.", made.archive, f"{made.members:,}", f"{made.size_bytes:,}")
+        return Done()
+
+    def _check_room(self, need: Need, quota_bytes: int | None, used_bytes: int) -> None:
+        """Raises RunFailed when what is to be made does not fit."""
+        if reason := why_no_room(self.store.room(), need):
+            raise RunFailed(reason, "Free some room, or thin out sooner: see the retention settings.", code="no_room")
+        if reason := why_over_quota(used_bytes, quota_bytes, need):
+            raise RunFailed(reason, "Raise quota_gib of this host, or keep less of it.", code="quota")
+
+    async def _failed(self, host: HostName, work: Work, attempt: int, error: RunFailed) -> Disposition:
+        final = not error.transient or attempt >= self.settings.timing.max_attempts
+        log.error("Attempt %d failed: %s", attempt, error)
+        fact = ArchiveFailed(
+            run=work.run,
+            slot=work.slot,
+            code=error.code,
+            message=error.message,
+            hint=error.hint,
+            attempt=attempt,
+            final=final,
+        )
+        await self._record(host, work.run, steps.FAILED, fact)
+        return Done() if final else RetryIn(self.settings.timing.retry_seconds * attempt)
+
+    async def _skip(self, host: HostName, slot: datetime, reason: str) -> None:
+        log.info("Nothing is packed: %s.", reason)
+        fact = SlotSkipped(job=Job.ARCHIVE, slot=slot, reason=reason)
+        await self.log.record(host, [NewEvent(_slot_id("archive-skipped", host, slot), fact)])
+
+    async def _record(self, host: HostName, run: UUID, step: int, event: AnyEvent) -> None:
+        await self.log.record(host, [NewEvent(event_id(run, step), event)])
+
+
+@contextmanager
+def _being_read(folder: HostFolder, snapshot: StoredSnapshot) -> Iterator[int]:
+    """The snapshot's directory, marked as being read. Raises RunFailed when it is being removed."""
+    with open_directory("hourly", at=folder.descriptor) as hourly, open_directory(snapshot.name, at=hourly) as tree:
+        try:
+            with shared_lock(tree):
+                yield tree
+        except BlockingIOError as error:
+            raise RunFailed(f"Snapshot {snapshot.name} is being removed.", code="in_use", transient=True) from error
+
+
+def as_failure(error: BackupManagerError | OSError) -> RunFailed:
+    """The error of a run in the words of this product."""
+    if isinstance(error, RunFailed):
+        return error
+    if isinstance(error, BackupManagerError):
+        return RunFailed(error.message, error.hint, code=type(error).__name__)
+    return RunFailed(
+        f"The drive failed: {os.strerror(error.errno or 0)} ({error.filename!r}).",
+        "Check the drive: dmesg tells why.",
+        code="drive",
+    )
+
+
+def _slot_id(what: str, host: HostName, slot: datetime) -> UUID:
+    return derived_id(what, host, slot.isoformat())

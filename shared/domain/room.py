@@ -1,0 +1,64 @@
+"""Whether what a run will need fits on the drive and into the host's quota. Bytes and inodes, never one alone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+RESERVE_SHARE: Final = 0.02
+"""A drive is never filled beyond this share of it: the log's spool and a file system both need room to work."""
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What a drive has. `free_inodes` is None on file systems that make them as they go."""
+
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int
+    free_inodes: int | None
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What a run will probably add, and on what grounds ("like the run before")."""
+
+    size_bytes: int
+    inodes: int
+    grounds: str
+
+
+def why_no_room(room: Room, need: Need) -> str:
+    """Why a run would not fit, with the numbers; empty when it does."""
+    usable_bytes = room.free_bytes - int(room.total_bytes * RESERVE_SHARE)
+    if need.size_bytes > usable_bytes:
+        return (
+            f"The drive has {_size(room.free_bytes)} free ({RESERVE_SHARE:.0%} of {_size(room.total_bytes)} stay in "
+            f"reserve), and {_size(need.size_bytes)} are needed: {need.grounds}."
+        )
+    if room.free_inodes is not None:
+        usable_inodes = room.free_inodes - int(room.total_inodes * RESERVE_SHARE)
+        if need.inodes > usable_inodes:
+            return (
+                f"The drive has {room.free_inodes:,} free inodes ({RESERVE_SHARE:.0%} of {room.total_inodes:,} stay "
+                f"in reserve), and {need.inodes:,} are needed: {need.grounds}."
+            )
+    return ""
+
+
+def why_over_quota(used_bytes: int, quota_bytes: int | None, need: Need) -> str:
+    """Why a run would exceed the host's quota, with the numbers; empty when it does not or there is none."""
+    if quota_bytes is None or used_bytes + need.size_bytes <= quota_bytes:
+        return ""
+    return (
+        f"The host uses {_size(used_bytes)} of its quota of {_size(quota_bytes)}, and {_size(need.size_bytes)} are "
+        f"needed: {need.grounds}."
+    )
+
+
+def _size(size_bytes: int) -> str:
+    value = float(size_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} TiB"
