@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from services.archiver import steps
 from services.archiver.archive import Work, make_archive
+from services.archiver.failure import as_failure
 from services.archiver.golden import make_golden
 from services.archiver.pack import Compression
 from services.archiver.progress import Progress
@@ -289,19 +289,6 @@ def _being_read(folder: HostFolder, snapshot: StoredSnapshot) -> Iterator[int]:
                 yield tree
         except BlockingIOError as error:
             raise RunFailed(f"Snapshot {snapshot.name} is being removed.", code="in_use", transient=True) from error
-
-
-def as_failure(error: BackupManagerError | OSError) -> RunFailed:
-    """The error of a run in the words of this product."""
-    if isinstance(error, RunFailed):
-        return error
-    if isinstance(error, BackupManagerError):
-        return RunFailed(error.message, error.hint, code=type(error).__name__)
-    return RunFailed(
-        f"The drive failed: {os.strerror(error.errno or 0)} ({error.filename!r}).",
-        "Check the drive: dmesg tells why.",
-        code="drive",
-    )
 
 
 def _slot_id(what: str, host: HostName, slot: datetime) -> UUID:

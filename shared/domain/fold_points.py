@@ -37,8 +37,10 @@ def evolve_points(host: HostState, event: object, recorded_us: int) -> bool:
             _trash(host, event.kind, event.point, event.run, recorded_us)
         case PointUndeleted():
             _undelete(host, event.kind, event.point)
+            host.undeleted[point_key(event.kind, event.point)] = recorded_us
         case PointPurged():
             host.trash.pop(point_key(event.kind, event.point), None)
+            host.undeleted.pop(point_key(event.kind, event.point), None)
         case PointLost():
             host.points(event.kind).pop(event.point, None)
             host.trash.pop(point_key(event.kind, event.point), None)

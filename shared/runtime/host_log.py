@@ -37,6 +37,11 @@ class HostLog:
             evolve_host(state, event)
         return state
 
+    async def refresh(self, host: HostName, state: HostState) -> None:
+        """Take into a state what the log has heard since. Raises LogUnavailable."""
+        for event in await self.events.read_stream(host_stream(host), state.version):
+            evolve_host(state, event)
+
     async def claim(self, host: HostName, state: HostState | None, claim: NewEvent) -> bool:
         """Record that this worker takes a slot; False when another worker's claim came first.
 

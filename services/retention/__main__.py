@@ -1,0 +1,8 @@
+"""`python -m services.retention`."""
+
+import sys
+
+from services.retention.service import serve
+from shared.runtime.start import start_service
+
+sys.exit(start_service("retention", serve))

@@ -1,0 +1,17 @@
+"""Wires the retention: its workplace and the worker loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.retention.handler import Retention
+from shared.config import Settings
+from shared.domain.events import Job
+from shared.runtime.workplace import workplace
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Thin out until told to stop. Raises StoreRefused before anything is written."""
+    async with workplace(settings, "retention", stop) as place:
+        retention = Retention(settings, place.store, place.log, place.cancels, place.clock, place.worker)
+        await place.work(Job.RETENTION, retention.handle, stop)
