@@ -1,80 +1,59 @@
-"""Which restore points stay and which go, and why: one pure function (DESIGN section 7)."""
+"""Which restore points stay and which go, and why: one pure function (DESIGN section 7).
+
+Tiers say what a policy keeps, guards what stays whatever a policy says, refusals when nothing may go at all. The
+result is checked once more from the guards alone before anybody sees it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from shared.domain.event import Kind, Quality
-from shared.domain.host_state import point_key
+from shared.domain.broken_guards import broken_guards
+from shared.domain.coverage import Coverage
+from shared.domain.guards import protections
 from shared.domain.policy import Policy
+from shared.domain.refusals import refusals
+from shared.domain.restore_points import Facts, Hold, Point, RetentionPlan, Verdict, is_future, place_in_time
+from shared.domain.tiers import EXPIRED, FUTURE, Standing, Tiers
 
-
-class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """A restore point that is on the drive. `slot` is the instant it stands for."""
-
-    kind: Kind
-    name: str
-    slot: datetime
-    quality: Quality = Quality.COMPLETE
-    verified: bool = False
-
-    @property
-    def key(self) -> str:
-        """How it is called where kinds are mixed: `kind/name`."""
-        return point_key(self.kind, self.name)
-
-
-class Hold(msgspec.Struct, frozen=True):
-    """Nothing at or before the pinned snapshot may be removed; nothing at all when none is pinned."""
-
-    reason: str
-    pinned: str | None = None
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan is made of besides policy, time and hold.
-
-    `current` and `latest` are names of snapshots; `in_use` and `confirmed` hold keys. `clock_doubt` says why the
-    clock is not trusted, and is empty when it is. `not_on_drive` and `not_in_log` are keys that only one side knows.
-    """
-
-    points: tuple[Point, ...]
-    current: str | None = None
-    latest: str | None = None
-    in_use: frozenset[str] = frozenset()
-    clock_doubt: str = ""
-    not_on_drive: tuple[str, ...] = ()
-    not_in_log: tuple[str, ...] = ()
-    policy_changed_at: datetime | None = None
-    confirmed: frozenset[str] = frozenset()
-    confirmed_at: datetime | None = None
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Keep or remove, with the reasons. `covered_by` are the keys of what still covers a removed point's day."""
-
-    point: Point
-    keep: bool
-    tier: str
-    reasons: tuple[str, ...]
-    covered_by: tuple[str, ...] = ()
-
-
-class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdicts of a host, oldest first, and why none of its removals may be carried out, if so."""
-
-    policy: str
-    verdicts: tuple[Verdict, ...]
-    refused: tuple[str, ...] = ()
-
-    @property
-    def removals(self) -> tuple[Verdict, ...]:
-        """What is to go; to be carried out only when nothing refuses it."""
-        return tuple(verdict for verdict in self.verdicts if not verdict.keep)
+__all__ = ["Facts", "Hold", "Point", "RetentionPlan", "Verdict", "broken_guards", "plan"]
 
 
 def plan(facts: Facts, policy: Policy, now: datetime, hold: Hold | None = None) -> RetentionPlan:
     """The verdict on every point."""
-    raise NotImplementedError
+    points = sorted(facts.points, key=place_in_time)
+    tiers = Tiers([point for point in points if not is_future(point.slot, now)], policy, now)
+    protected = protections(points, facts, now, hold)
+    verdicts = [_verdict(point, tiers, protected.get(point.key, []), now) for point in points]
+    verdicts = _with_cover(verdicts, tiers, now)
+    refused = refusals(facts, [verdict for verdict in verdicts if not verdict.keep], now)
+    made = RetentionPlan(policy=policy.version(), verdicts=tuple(verdicts), refused=refused)
+    if broken := broken_guards(made, facts, policy, now, hold):
+        return msgspec.structs.replace(made, refused=(*refused, *broken))
+    return made
+
+
+def _verdict(point: Point, tiers: Tiers, protected: Sequence[str], now: datetime) -> Verdict:
+    if is_future(point.slot, now):
+        return Verdict(point=point, keep=True, tier=FUTURE, reasons=("future-dated", *protected))
+    standing = tiers.standing(point)
+    if not protected:
+        return Verdict(point=point, keep=standing.tier != EXPIRED, tier=standing.tier, reasons=standing.reasons)
+    return Verdict(point=point, keep=True, tier=standing.tier, reasons=(*_kept_by(standing), *protected))
+
+
+def _kept_by(standing: Standing) -> tuple[str, ...]:
+    return () if standing.tier == EXPIRED else standing.reasons
+
+
+def _with_cover(verdicts: Sequence[Verdict], tiers: Tiers, now: datetime) -> list[Verdict]:
+    """The same verdicts; each removal says what still covers its day."""
+    kept = [verdict.point for verdict in verdicts if verdict.keep and not is_future(verdict.point.slot, now)]
+    coverage = Coverage(kept, tiers.day)
+    return [
+        verdict if verdict.keep else msgspec.structs.replace(verdict, covered_by=coverage.of(verdict.point))
+        for verdict in verdicts
+    ]
