@@ -29,6 +29,10 @@ class PointInUse(Exception):
     """Somebody reads this restore point now."""
 
 
+class PointHalfGone(Exception):
+    """Purging this restore point has begun: it cannot be brought back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trashed:
     """A restore point in the trash, and the run that put it there."""
@@ -76,8 +80,16 @@ def throw_away(folder: HostFolder, run: UUID, kind: Kind, name: str) -> None:
 
 
 def bring_back(folder: HostFolder, trashed: Trashed) -> None:
-    """Move a restore point from the trash to where it was, durably. Raises OSError; then it stays in the trash."""
-    with _bin(folder, trashed) as bin_, open_directory(FOLDERS[trashed.kind], at=folder.descriptor) as place:
+    """Move a restore point from the trash to where it was, durably.
+
+    Raises PointHalfGone, PointInUse (it is being purged) and OSError; then it stays in the trash.
+    """
+    with (
+        for_purge(folder, trashed) as bin_,
+        open_directory(FOLDERS[trashed.kind], at=folder.descriptor) as place,
+    ):
+        if not _is_marked(trashed, bin_):
+            raise PointHalfGone(trashed.key)
         # The record first: without the file it makes nothing complete, and the file never stands there without it.
         _follow(trashed.kind, trashed.name, source_at=bin_, target_at=place)
         rename_new(trashed.name, trashed.name, source_at=bin_, target_at=place)
@@ -119,6 +131,13 @@ def unmark(folder: HostFolder, trashed: Trashed) -> None:
         else:
             with open_directory(trashed.name, at=bin_) as tree:
                 _remove_file(MARKER_FILE, at=tree)
+
+
+def _is_marked(trashed: Trashed, bin_: int) -> bool:
+    if trashed.kind is Kind.ARCHIVE:
+        return record_name(trashed.name) in os.listdir(bin_)
+    with open_directory(trashed.name, at=bin_) as tree:
+        return MARKER_FILE in os.listdir(tree)
 
 
 def remove_archive(folder: HostFolder, trashed: Trashed) -> int:

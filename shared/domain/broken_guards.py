@@ -80,6 +80,8 @@ def _why_not(point: Point, facts: Facts, now: datetime, held_until: datetime | N
         yield "which is dated in the future"
     if point.key in facts.in_use:
         yield "which is in use"
+    if point.key in facts.undeleted:
+        yield "which somebody brought back"
     if point.kind is Kind.SNAPSHOT and point.name in (facts.current, facts.latest):
         yield "which current or latest points to"
     if held_until is not None and point.slot <= held_until:

@@ -50,6 +50,8 @@ def _named(facts: Facts) -> Iterator[tuple[str, str]]:
         yield point_key(Kind.SNAPSHOT, facts.latest), "latest"
     for key in facts.in_use:
         yield key, "in use"
+    for key in facts.undeleted:
+        yield key, "undeleted"
 
 
 def _held(points: Sequence[Point], hold: Hold | None) -> Iterator[tuple[str, str]]:

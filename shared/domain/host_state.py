@@ -115,7 +115,8 @@ class HostState(msgspec.Struct):
     """What is known of one host. `version` is that of its event stream; `trash` is keyed `kind/name`.
 
     `run` is the newest of the snapshot job. `clock_doubt_us` is when the clock was seen to jump and nobody has said
-    since that it is right. `undeleted` says when (µs) which points came back from the trash. `confirmed` are the removals a person agreed to at `confirmed_us`.
+    since that it is right. `confirmed` are the removals a person agreed to at `confirmed_us`; `undeleted` says when
+    (µs) which points came back from the trash.
     """
 
     version: int = 0

@@ -12,7 +12,7 @@ from shared.domain.events import Recorded, SettingsChanged
 from shared.domain.host_state import HostState, TrashedPoint, moment_of, point_key
 from shared.domain.names import parse_snapshot_name
 from shared.domain.projection import CLOCK_JUMP_US
-from shared.domain.retention import Facts, Hold, Point
+from shared.domain.restore_points import Facts, Hold, Point
 
 UNDELETED_FOR: Final = timedelta(days=30)
 """What a person brought back from the trash is left alone for so long."""

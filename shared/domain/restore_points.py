@@ -45,14 +45,16 @@ class Hold(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan is made of besides policy, time and hold.
 
-    `current` and `latest` are names of snapshots; `in_use` and `confirmed` hold keys. `clock_doubt` says why the
-    clock is not trusted, and is empty when it is. `not_on_drive` and `not_in_log` are keys that only one side knows.
+    `current` and `latest` are names of snapshots; `in_use`, `undeleted` (by a person, not long ago) and `confirmed`
+    hold keys. `clock_doubt` says why the clock is not trusted, and is empty when it is. `not_on_drive` and
+    `not_in_log` are keys that only one side knows.
     """
 
     points: tuple[Point, ...]
     current: str | None = None
     latest: str | None = None
     in_use: frozenset[str] = frozenset()
+    undeleted: frozenset[str] = frozenset()
     clock_doubt: str = ""
     not_on_drive: tuple[str, ...] = ()
     not_in_log: tuple[str, ...] = ()

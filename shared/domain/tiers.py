@@ -94,9 +94,9 @@ class Tiers:
         month = day[:7]
         if age <= self._daily:
             yield "daily", _standing_for("daily", day, point)
-        if self._first_of[month] is point:
-            if self._now <= months_later(point.slot, self._policy.monthly_months, self._zone):
-                yield "monthly", _standing_for("monthly", month, point)
+        monthly = self._policy.monthly_months
+        if self._first_of[month] is point and self._now <= months_later(point.slot, monthly, self._zone):
+            yield "monthly", _standing_for("monthly", month, point)
 
     def _why_expired(self, point: Point, day: str, month: str) -> str:
         hours, days, months = self._limits

@@ -1,0 +1,43 @@
+"""From the trash to nothing: what has lain there for longer than the grace period goes for good."""
+
+from __future__ import annotations
+
+import logging
+
+from shared.adapters.trees import remove_tree
+
+from services.retention.recovery import purged_event
+from services.retention.run import Thinning
+from shared.adapters.threads import in_thread, to_the_end
+from shared.adapters.trash import PointInUse, Trashed, for_purge, remove_archive, tidy, unmark
+from shared.domain.events import Kind
+from shared.domain.host_state import TrashedPoint
+
+log = logging.getLogger(__name__)
+
+
+async def purge(thinning: Thinning, due: TrashedPoint) -> bool:
+    """Remove one point of the trash for good; False when somebody reads it just now. Raises OSError.
+
+    Cancelled or killed in the middle, the rest of it goes next time: it has lost its marker first.
+    """
+    trashed = Trashed(due.run, due.kind, due.point.name)
+    started = thinning.clock.monotonic()
+    try:
+        with for_purge(thinning.folder, trashed) as bin_:
+            await to_the_end(unmark, thinning.folder, trashed)
+            entries = await _remove(thinning, trashed, bin_)
+    except PointInUse:
+        log.info("%s in the trash is being read and stays for now.", trashed.key)
+        return False
+    await in_thread(tidy, thinning.folder, trashed.run)
+    seconds = round(thinning.clock.monotonic() - started, 3)
+    await thinning.log.record(thinning.host, [purged_event(thinning.host, trashed, entries, seconds)])
+    log.info("%s was purged: %s entries.", trashed.key, f"{entries:,}")
+    return True
+
+
+async def _remove(thinning: Thinning, trashed: Trashed, bin_: int) -> int:
+    if trashed.kind is Kind.ARCHIVE:
+        return await to_the_end(remove_archive, thinning.folder, trashed)
+    return await remove_tree(trashed.name, at=bin_, pass_fds=(thinning.lock.descriptor,))

@@ -1,0 +1,103 @@
+"""The story of thinning a host out: plan, remove, purge, and say what came of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+from services.retention import steps
+from services.retention.purge import purge
+from services.retention.removal import Remover
+from services.retention.run import Thinning
+from shared.domain.errors import LogConflict
+from shared.domain.events import AlertRaised, ClockTrusted, RetentionCompleted
+from shared.domain.inventory import hold_of, policy_changed_at, purgeable
+from shared.domain.names import SETTINGS_STREAM
+from shared.domain.retention import RetentionPlan, plan
+
+log = logging.getLogger(__name__)
+
+
+async def thin_out(thinning: Thinning) -> None:
+    """Plan, remove, purge, and say what came of it. Raises LogUnavailable, StoreRefused and OSError."""
+    started = thinning.clock.monotonic()
+    settings = await thinning.log.events.read_stream(SETTINGS_STREAM)
+    thinning.policy_changed_at = policy_changed_at(settings, thinning.settings.described(), thinning.clock.now())
+    await _trust_clock(thinning)
+    made = await _remove(thinning)
+    await _purge(thinning)
+    await _tell_what_is_odd(thinning, made)
+    completed = RetentionCompleted(
+        run=thinning.run,
+        slot=thinning.slot,
+        policy=made.policy,
+        kept=len(made.verdicts) - len(made.removals),
+        removed=thinning.removed,
+        purged=thinning.purged,
+        refused=made.refused,
+        foreign=thinning.drive.foreign,
+        duration_seconds=round(thinning.clock.monotonic() - started, 3),
+    )
+    await thinning.record(steps.COMPLETED, completed)
+    log.info("%d kept, %d to the trash, %d purged.", completed.kept, completed.removed, completed.purged)
+
+
+async def _trust_clock(thinning: Thinning) -> None:
+    """A jump is forgiven when something keeps the clock right and a good backup was made since."""
+    state = thinning.state
+    if state.clock_doubt_us is None or not thinning.clock.is_synchronised():
+        return
+    newest = state.newest()
+    if newest is not None and (newest.taken_us or 0) >= state.clock_doubt_us:
+        fact = ClockTrusted(reason="The kernel says that it is synchronised, and a backup was made since.")
+        await thinning.record(steps.CLOCK_TRUSTED, fact)
+        await thinning.log.refresh(thinning.host, state)
+
+
+async def _remove(thinning: Thinning) -> RetentionPlan:
+    """Carry the plan out, point by point, deciding anew before each; returns the last plan that was made."""
+    policy = thinning.settings.policy()
+    remover = Remover(thinning.host, thinning.folder, thinning.log, thinning.run, policy.version())
+    while True:
+        await thinning.log.refresh(thinning.host, thinning.state)
+        made = plan(thinning.facts(), policy, thinning.clock.now(), hold_of(thinning.state))
+        going = [verdict for verdict in made.removals if verdict.point.key not in thinning.in_use]
+        if made.refused or not going:
+            return made
+        key = going[0].point.key
+        thinning.store.check()
+        try:
+            if await remover.remove(going[0], thinning.state):
+                thinning.removed += 1
+                thinning.drive = replace(thinning.drive, points=thinning.drive.points - {key})
+            else:
+                thinning.in_use.add(key)
+        except LogConflict:
+            continue  # something happened to this host meanwhile: decide again
+
+
+async def _purge(thinning: Thinning) -> None:
+    """Empty the trash of what has lain there long enough; not while clock or inventory are in doubt."""
+    await thinning.log.refresh(thinning.host, thinning.state)
+    facts = thinning.facts()
+    if facts.clock_doubt or facts.not_on_drive or facts.not_in_log:
+        return
+    grace = timedelta(hours=thinning.settings.trash_hours)
+    hold = hold_of(thinning.state)
+    for due in purgeable(thinning.state.trash, grace, hold, thinning.clock.now()):
+        thinning.store.check()
+        thinning.purged += await purge(thinning.host, thinning.folder, thinning.lock, due, thinning.log, thinning.clock)
+
+
+async def _tell_what_is_odd(thinning: Thinning, made: RetentionPlan) -> None:
+    """Raise an alert for what a person has to look at, once and not at every run."""
+    last = thinning.state.last_retention
+    if made.refused and (last is None or last.refused != made.refused):
+        alert = AlertRaised(kind="retention_refused", evidence=" ".join(made.refused), run=thinning.run)
+        await thinning.record(steps.REFUSED, alert)
+    news = set(thinning.drive.foreign) - set(last.foreign if last else ())
+    if news:
+        evidence = f"Among the restore points lies what is not ours: {', '.join(sorted(news)[:5])}."
+        alert = AlertRaised(kind="foreign_entries", evidence=evidence, run=thinning.run)
+        await thinning.record(steps.FOREIGN, alert)
