@@ -87,7 +87,7 @@ async def _purge(thinning: Thinning) -> None:
     hold = hold_of(thinning.state)
     for due in purgeable(thinning.state.trash, grace, hold, thinning.clock.now()):
         thinning.store.check()
-        thinning.purged += await purge(thinning.host, thinning.folder, thinning.lock, due, thinning.log, thinning.clock)
+        thinning.purged += await purge(thinning, due)
 
 
 async def _tell_what_is_odd(thinning: Thinning, made: RetentionPlan) -> None:
