@@ -28,7 +28,7 @@ from shared.adapters.restore_points import archives, golden_copies, remove_unfin
 from shared.adapters.store import HostFolder, Store, StoredSnapshot
 from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
-from shared.domain.errors import BackupManagerError, MessageRefused, RunFailed, StoreRefused
+from shared.domain.errors import BackupManagerError, CalledOff, MessageRefused, RunFailed, StoreRefused
 from shared.domain.events import (
     AnyEvent,
     ArchiveAbandoned,
@@ -47,7 +47,7 @@ from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream
 from shared.domain.room import Need, why_no_room, why_over_quota
 from shared.domain.schedule import newest_slot
-from shared.runtime.cancel import CalledOff, Cancels, CancelWish
+from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
 

@@ -7,7 +7,7 @@ import sys
 import rich_click as click
 from click.exceptions import Exit
 
-from services.cli import audit, demo, doctor, hosts, look, system, trigger
+from services.cli import audit, decisions, demo, doctor, hosts, look, plan, points, system, trash, trigger
 from services.cli.output import complain
 from shared.domain.errors import BackupManagerError, SettingsRefused
 from shared.runtime.service import first_of
@@ -32,6 +32,14 @@ for command in (
     look.events,
     look.replay_command,
     trigger.trigger,
+    decisions.cancel,
+    points.archives,
+    points.golden,
+    plan.plan,
+    trash.trash,
+    trash.undelete,
+    decisions.trust_clock,
+    decisions.lost,
     hosts.hosts,
     audit.audit,
     doctor.doctor,

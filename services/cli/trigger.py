@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import os
 from datetime import timedelta
+from typing import Final
 
 import rich_click as click
 from click.exceptions import Exit
@@ -19,13 +20,28 @@ from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.events import (
     AnyEvent,
+    ArchiveCancelled,
+    ArchiveCompleted,
+    ArchiveFailed,
+    ArchiveProgressed,
+    ArchiveStarted,
     BackupRequested,
     DryRunCompleted,
+    GoldenCompleted,
+    GoldenFailed,
     HostFoundOffline,
     Job,
+    PointPurged,
+    PointTrashed,
     Quality,
     Recorded,
     RequestRefused,
+    RetentionCancelled,
+    RetentionCompleted,
+    RetentionFailed,
+    RetentionStarted,
+    SlotSkipped,
+    SnapshotCancelled,
     SnapshotCompleted,
     SnapshotFailed,
     SnapshotProgressed,
@@ -35,6 +51,21 @@ from shared.domain.messages import Trigger
 from shared.domain.names import parse_host_name
 
 GRANT_TIMEOUT_SECONDS = 30.0
+
+_OF_ALL = (DryRunCompleted, RequestRefused, SlotSkipped)
+OUTCOMES: Final[dict[Job, tuple[type, ...]]] = {
+    Job.SNAPSHOT: (*_OF_ALL, SnapshotCompleted, SnapshotFailed, SnapshotCancelled, HostFoundOffline),
+    Job.ARCHIVE: (*_OF_ALL, ArchiveCompleted, ArchiveFailed, ArchiveCancelled),
+    Job.RETENTION: (*_OF_ALL, RetentionCompleted, RetentionFailed, RetentionCancelled),
+}
+"""What ends a run of each job; a failure only when it is final."""
+
+ON_THE_WAY: Final[dict[Job, tuple[type, ...]]] = {
+    Job.SNAPSHOT: (SnapshotStarted, SnapshotProgressed),
+    Job.ARCHIVE: (ArchiveStarted, ArchiveProgressed, GoldenCompleted, GoldenFailed),
+    Job.RETENTION: (RetentionStarted, PointTrashed, PointPurged),
+}
+"""What is told while one waits."""
 
 
 @click.command()
@@ -69,13 +100,15 @@ async def _trigger(settings: Settings, wish: Trigger, hosts: set[str], *, wait: 
             else:
                 say(f"Asked for a {wish.job} of {', '.join(sorted(hosts))}. `backup-manager status` shows how it goes.")
             return True
-        outcomes = await follow_outcomes(log, start, hosts, quiet=as_json)
+        outcomes = await follow_outcomes(log, start, hosts, job=wish.job, quiet=as_json)
     if as_json:
         print_json(outcomes)
     return all(_went_well(outcome) for outcome in outcomes.values())
 
 
-async def follow_outcomes(log: EventLog, start: int, hosts: set[str], *, quiet: bool) -> dict[str, AnyEvent]:
+async def follow_outcomes(
+    log: EventLog, start: int, hosts: set[str], *, job: Job = Job.SNAPSHOT, quiet: bool
+) -> dict[str, AnyEvent]:
     """Wait for the outcome of what was asked for after a position, telling what happens."""
     outcomes: dict[str, AnyEvent] = {}
     granted: set[str] = set()
@@ -87,7 +120,7 @@ async def follow_outcomes(log: EventLog, start: int, hosts: set[str], *, quiet: 
                 for recorded in page:
                     host = recorded.stream.removeprefix("host-")
                     if host in hosts:
-                        _take(recorded, host, granted, outcomes, quiet=quiet)
+                        _take(recorded, host, granted, outcomes, job=job, quiet=quiet)
                 if granted >= hosts:
                     patience.reschedule(None)
                 if outcomes.keys() >= hosts:
@@ -101,21 +134,17 @@ async def follow_outcomes(log: EventLog, start: int, hosts: set[str], *, quiet: 
     return outcomes
 
 
-def _take(recorded: Recorded, host: str, granted: set[str], outcomes: dict[str, AnyEvent], *, quiet: bool) -> None:
+def _take(
+    recorded: Recorded, host: str, granted: set[str], outcomes: dict[str, AnyEvent], *, job: Job, quiet: bool
+) -> None:
     event = recorded.event
-    match event:
-        case BackupRequested():
-            granted.add(host)
-        case SnapshotCompleted() | DryRunCompleted() | RequestRefused() | HostFoundOffline():
-            if host in granted:
-                outcomes[host] = event
-        case SnapshotFailed(final=True):
-            if host in granted:
-                outcomes[host] = event
-        case SnapshotStarted() | SnapshotProgressed() | SnapshotFailed():
-            pass
-        case _:
-            return
+    if isinstance(event, BackupRequested):
+        granted.add(host)
+    elif isinstance(event, OUTCOMES[job]) and getattr(event, "job", job) is job:
+        if getattr(event, "final", True) and host in granted:
+            outcomes[host] = event
+    elif not isinstance(event, ON_THE_WAY[job]):
+        return
     if not quiet:
         say(f"{host}: {in_words(event)}")
 
@@ -126,5 +155,9 @@ def _went_well(event: AnyEvent) -> bool:
             return quality is Quality.COMPLETE
         case DryRunCompleted(ok=ok):
             return ok
+        case ArchiveCompleted():
+            return True
+        case RetentionCompleted(refused=refused):
+            return not refused
         case _:
             return False

@@ -27,6 +27,7 @@ from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
 from shared.domain.errors import (
     BackupManagerError,
+    CalledOff,
     LogConflict,
     LogUnavailable,
     MessageRefused,
@@ -48,7 +49,7 @@ from shared.domain.inventory import points_of
 from shared.domain.messages import Tick
 from shared.domain.names import HostName
 from shared.domain.schedule import newest_slot
-from shared.runtime.cancel import CalledOff, Cancels, CancelWish
+from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
 
@@ -122,7 +123,7 @@ class Retention:
         return state
 
     async def _run(self, thinning: Thinning) -> Disposition:
-        name, run, slot = thinning.host, thinning.run, thinning.slot
+        name, run = thinning.host, thinning.run
         policy = self.settings.policy().version()
         claim = RetentionStarted(
             run=run,

@@ -9,7 +9,8 @@ from shared.adapters.trees import remove_tree
 from services.retention.recovery import purged_event
 from services.retention.run import Thinning
 from shared.adapters.threads import in_thread, to_the_end
-from shared.adapters.trash import PointInUse, Trashed, for_purge, remove_archive, tidy, unmark
+from shared.adapters.trash import Trashed, for_purge, remove_archive, tidy, unmark
+from shared.domain.errors import PointInUse
 from shared.domain.events import Kind
 from shared.domain.host_state import TrashedPoint
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from services.retention.recovery import trashed_event
 from shared.adapters.store import HostFolder
 from shared.adapters.threads import to_the_end
-from shared.adapters.trash import PointInUse, Trashed, alone, throw_away
+from shared.adapters.trash import Trashed, alone, throw_away
+from shared.domain.errors import PointInUse
 from shared.domain.events import NewEvent, RemovalOrdered
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id

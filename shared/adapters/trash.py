@@ -19,18 +19,11 @@ from shared.adapters import filesystem
 from shared.adapters.filesystem import make_directory, open_directory, rename_new
 from shared.adapters.restore_points import CHECKSUM_SUFFIX, FOLDERS, record_name
 from shared.adapters.store import MARKER_FILE, HostFolder
+from shared.domain.errors import PointHalfGone, PointInUse
 from shared.domain.events import Kind
 from shared.domain.host_state import point_key
 
 TRASH: Final = ".trash"
-
-
-class PointInUse(Exception):
-    """Somebody reads this restore point now."""
-
-
-class PointHalfGone(Exception):
-    """Purging this restore point has begun: it cannot be brought back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +82,7 @@ def bring_back(folder: HostFolder, trashed: Trashed) -> None:
         open_directory(FOLDERS[trashed.kind], at=folder.descriptor) as place,
     ):
         if not _is_marked(trashed, bin_):
-            raise PointHalfGone(trashed.key)
+            raise PointHalfGone(f"Purging {trashed.key} has begun.", "It cannot be brought back.")
         # The record first: without the file it makes nothing complete, and the file never stands there without it.
         _follow(trashed.kind, trashed.name, source_at=bin_, target_at=place)
         rename_new(trashed.name, trashed.name, source_at=bin_, target_at=place)
@@ -183,7 +176,7 @@ def _locked(name: str, *, at: int) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise PointInUse(name) from error
+            raise PointInUse(f"{name} is being read by somebody.", "Try again when that is done.") from error
         yield
     finally:
         os.close(descriptor)

@@ -11,6 +11,9 @@ BackupManagerError          what happened, to what, and what the reader can do
 ├── StoreRefused            BACKUP_ROOT is missing, not a store, another store, or cannot be written
 ├── HostBusy                another process holds the lock of this host and job
 ├── HostUnreachable         the host is offline: nothing is wrong, try later
+├── PointInUse              somebody reads a restore point that was to be moved or removed
+├── PointHalfGone           a restore point whose purge has begun cannot be brought back
+├── CalledOff               somebody stopped the work that was under way
 ├── RunFailed               a run ended badly and said why
 ├── RunLost                 this worker may no longer own its run: it stops at once
 └── ToolMissing             a program this machine needs is not there
@@ -77,6 +80,22 @@ class HostBusy(BackupManagerError):
 
 class HostUnreachable(BackupManagerError):
     """The host does not answer. An outcome of its own, not a failure."""
+
+
+class PointInUse(BackupManagerError):
+    """Somebody reads this restore point now: it stays as it is."""
+
+
+class PointHalfGone(BackupManagerError):
+    """Purging this restore point has begun."""
+
+
+class CalledOff(BackupManagerError):
+    """The work was stopped because somebody wanted it so. `by` is who."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"Called off by {by}.")
+        self.by = by
 
 
 class RunFailed(BackupManagerError):

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from shared.adapters.jetstream import Bus, BusUnavailable
-from shared.domain.errors import MessageRefused
+from shared.domain.errors import CalledOff, MessageRefused
 from shared.domain.messages import decode_cancel
 from shared.domain.names import HostName
 from shared.runtime.rejected import Rejections
@@ -26,14 +26,6 @@ SOMEBODY: Final = "somebody"
 _Result = TypeVar("_Result")
 
 log = logging.getLogger(__name__)
-
-
-class CalledOff(Exception):  # it says what happened
-    """The work was stopped because somebody wanted it so."""
-
-    def __init__(self, by: str) -> None:
-        super().__init__(f"called off by {by}")
-        self.by = by
 
 
 class CancelWish:
