@@ -13,11 +13,14 @@ from services.cli import session
 from services.cli.output import json_option, print_json, say
 from shared.adapters.anchors import Anchor, read_anchors
 from shared.adapters.postgres import EventLog
+from shared.adapters.restore_points import archives, golden_copies
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.audit import ChainCheck, Finding
 from shared.domain.errors import StoreRefused
-from shared.domain.host_state import HostState
+from shared.domain.events import Kind
+from shared.domain.host_state import HostState, point_key
+from shared.domain.inventory import points_of
 from shared.domain.names import HostName
 from shared.domain.projection import State
 
@@ -96,21 +99,31 @@ async def _compare_patiently(log: EventLog, store: Store) -> list[Finding]:
 
 
 def compare_with_drive(store: Store, state: State) -> list[Finding]:
-    """Every snapshot that only the log or only the drive knows."""
+    """Every restore point that only the log or only the drive knows, and every archive that was cut short."""
     findings = []
-    on_drive = {host: _names_on_drive(store, host) for host in store.hosts()}
-    for name in sorted({*on_drive, *(host for host, known in state.hosts.items() if known.snapshots)}):
-        known = set(state.hosts.get(name, HostState()).snapshots)
-        held = on_drive.get(HostName(name), set())
+    on_drive = {host: _found_on_drive(store, host) for host in store.hosts()}
+    for name in sorted({*on_drive, *(host for host in state.hosts if _known_points(state.hosts[host]))}):
+        known = _known_points(state.hosts.get(name, HostState()))
+        held, damaged = on_drive.get(HostName(name), (set[str](), list[str]()))
         findings += [
-            Finding(0, f"Snapshot {lost} of {name} is in the log and not on the drive") for lost in sorted(known - held)
+            Finding(0, f"{lost} of {name} is in the log and not on the drive") for lost in sorted(known - held)
         ]
-        findings += [
-            Finding(0, f"Snapshot {new} of {name} is on the drive and not in the log") for new in sorted(held - known)
-        ]
+        findings += [Finding(0, f"{new} of {name} is on the drive and not in the log") for new in sorted(held - known)]
+        findings += [Finding(0, f"{name}: {damage}") for damage in damaged]
     return findings
 
 
-def _names_on_drive(store: Store, host: HostName) -> set[str]:
+def _known_points(host: HostState) -> set[str]:
+    return {point.key for point in points_of(host)}
+
+
+def _found_on_drive(store: Store, host: HostName) -> tuple[set[str], list[str]]:
+    """The keys of the restore points that lie on the drive, and what is wrong with any at first sight."""
     with store.existing_folder(host) as folder:
-        return {snapshot.name for snapshot in folder.snapshots()}
+        packed = archives(folder)
+        keys = {
+            *(point_key(Kind.SNAPSHOT, snapshot.name) for snapshot in folder.snapshots()),
+            *(point_key(Kind.ARCHIVE, archive.name) for archive in packed),
+            *(point_key(Kind.GOLDEN, copy.name) for copy in golden_copies(folder)),
+        }
+    return keys, [archive.damage for archive in packed if archive.damage]

@@ -71,16 +71,35 @@ def show_state(settings: Settings, state: State, now: datetime) -> None:
                 Text(word, style=STYLES.get(word, "")),
                 ago(newest.taken_at or newest.slot if newest else None, now),
                 f"{len(host.snapshots):,}",
+                f"{len(host.archives):,}",
+                f"{len(host.golden):,}",
                 f"{newest.files:,}" if newest else "",
                 size(newest.size_bytes) if newest else "",
             ]
         )
-    columns = ["HOST", "STATE", "LAST GOOD", ">SNAPSHOTS", ">FILES", ">SIZE"]
+    columns = ["HOST", "STATE", "LAST GOOD", ">SNAPSHOTS", ">ARCHIVES", ">GOLDEN", ">FILES", ">SIZE"]
     table(columns, rows, empty="No hosts yet. Add them to HOSTS in .env.")
     for name in ordered:
         say(f"{name}: {detail(settings, name, state.hosts.get(name, HostState()), conditions[name], now)}")
+        for note in notes_on(name, state.hosts.get(name, HostState())):
+            say(f"{name}: {note}")
     if state.rejected_messages:
         say(f"{state.rejected_messages} bus messages were refused: `backup-manager events` shows them.")
+
+
+def notes_on(name: str, host: HostState) -> list[str]:
+    """What else a person should know of a host's archives, golden copies and retention, the worst first."""
+    notes = []
+    if host.last_retention is not None and host.last_retention.refused:
+        notes.append(f"nothing is removed: {host.last_retention.refused[0]} See `backup-manager plan {name}`.")
+    for job, run in (("archive", host.archive_run), ("retention", host.retention_run)):
+        if run is not None and run.outcome == "failed":
+            notes.append(f"the last {job} failed: {run.message} {run.hint}".strip())
+        if run is not None and run.outcome == "running":
+            notes.append(f"{job} under way: {run.percent} %, {size(run.transferred_bytes)} read.")
+    if host.last_golden_problem:
+        notes.append(f"the golden copy failed: {host.last_golden_problem}")
+    return notes
 
 
 def summaries(settings: Settings, state: State, now: datetime) -> list[dict[str, object]]:
@@ -98,6 +117,9 @@ def summaries(settings: Settings, state: State, now: datetime) -> list[dict[str,
                 "last_good_snapshot": newest.name if newest else None,
                 "last_good_at": newest.taken_at or newest.slot if newest else None,
                 "snapshots": len(host.snapshots),
+                "archives": len(host.archives),
+                "golden": len(host.golden),
+                "notes": notes_on(name, host),
             }
         )
     return found

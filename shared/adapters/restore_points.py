@@ -82,7 +82,8 @@ def record_name(archive: str) -> str:
 
 def archives(folder: HostFolder) -> list[StoredArchive]:
     """The complete archives, oldest first. Raises OSError when the drive fails."""
-    names = _listed(folder, "archives")
+    if not (names := _listed(folder, "archives")):
+        return []
     with open_directory("archives", at=folder.descriptor) as place:
         found = [read_archive(name, folder.host, at=place) for name in names]
     return [archive for archive in found if archive is not None]
@@ -103,7 +104,8 @@ def read_archive(name: str, host: HostName, *, at: int) -> StoredArchive | None:
 
 def golden_copies(folder: HostFolder) -> list[StoredGolden]:
     """The complete golden copies, oldest first. Raises OSError when the drive fails."""
-    names = _listed(folder, "monthly")
+    if not (names := _listed(folder, "monthly")):
+        return []
     with open_directory("monthly", at=folder.descriptor) as place:
         found = [read_golden(name, at=place) for name in names]
     return [golden for golden in found if golden is not None]
