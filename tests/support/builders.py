@@ -208,9 +208,9 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
 }
 
 
-def build(kind: type[_Event], **fields: Any) -> _Event:
+def build(event_type: type[_Event], /, **fields: Any) -> _Event:
     """An event of this type; what is not given has a default."""
-    return kind(**{**DEFAULTS[kind], **fields})
+    return event_type(**{**DEFAULTS[event_type], **fields})
 
 
 def one_of_each() -> list[AnyEvent]:

@@ -17,10 +17,14 @@ from shared.domain.messages import (
     MAX_BY_CHARACTERS,
     MAX_MESSAGE_BYTES,
     TRIGGER_SUBJECT,
+    Cancel,
     Tick,
     Trigger,
+    cancel_subject,
+    decode_cancel,
     decode_tick,
     decode_trigger,
+    encode_cancel,
     encode_tick,
     encode_trigger,
     preview,
@@ -220,3 +224,47 @@ def test_two_ticks_share_a_message_id_only_when_they_are_the_same_wish(one: Tick
         other.dry_run,
     )
     assert (tick_message_id(one) == tick_message_id(other)) == same
+
+
+# Cancels.
+
+
+@given(hosts, st.text(st.characters(codec="utf-8"), max_size=MAX_BY_CHARACTERS))
+def test_a_cancel_comes_back_as_it_went(host: str, by: str) -> None:
+    cancel = Cancel(HostName(host), by)
+    assert decode_cancel(cancel_subject(cancel.host), encode_cancel(cancel)) == cancel
+
+
+def test_an_empty_body_is_a_cancel_by_nobody_in_particular() -> None:
+    assert decode_cancel("backup.cancel.nas", b"") == Cancel(HostName("nas"), "")
+
+
+@pytest.mark.parametrize(
+    ("subject", "body"),
+    [
+        ("backup.cancel.*", b""),
+        ("backup.cancel.>", b""),
+        ("backup.cancel.", b""),
+        ("backup.cancel", b""),
+        ("backup.cancel.a.b", b""),
+        ("backup.cancel.hourly", b""),
+        ("backup.trigger.nas", b""),
+        ("backup.cancel.nas", b"{"),
+        ("backup.cancel.nas", b'{"host":"web"}'),
+        ("backup.cancel.nas", b'{"by":1}'),
+        ("backup.cancel.nas", b'{"by":"' + b"x" * (MAX_BY_CHARACTERS + 1) + b'"}'),
+        ("backup.cancel.nas", b" " * (MAX_MESSAGE_BYTES + 1)),
+    ],
+)
+def test_a_cancel_that_is_not_clear_is_refused(subject: str, body: bytes) -> None:
+    with pytest.raises(MessageRefused):
+        decode_cancel(subject, body)
+
+
+@given(st.text(), st.binary())
+def test_any_cancel_is_understood_or_refused(subject: str, body: bytes) -> None:
+    try:
+        decode_cancel(subject, body)
+    except MessageRefused:
+        return
+    assert subject.startswith("backup.cancel.")

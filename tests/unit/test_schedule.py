@@ -147,3 +147,54 @@ def test_the_slot_of_a_wish_is_its_second(now: datetime, zone: timezone) -> None
 def test_a_plan_keeps_to_its_own_store() -> None:
     plan = Cadence(Job.SNAPSHOT, HostName("nas"), StoreName("attic"), 1)
     assert [tick.store for tick in due_ticks([plan], {}, SLOT)] == ["attic"]
+
+
+# One job after another.
+
+PATIENCE = timedelta(minutes=30)
+NAS = HostName("nas")
+SNAPSHOT_FIRST = [
+    Cadence(Job.SNAPSHOT, NAS, MAIN, 1),
+    Cadence(Job.ARCHIVE, NAS, MAIN, 4, after=Job.SNAPSHOT, patience=PATIENCE),
+]
+
+
+def jobs_due(settled: Settled, now: datetime) -> list[Job]:
+    return [tick.job for tick in due_ticks(SNAPSHOT_FIRST, settled, now)]
+
+
+def test_an_archive_waits_for_the_snapshot_of_its_slot() -> None:
+    before = {(Job.SNAPSHOT, NAS): SLOT - timedelta(hours=1)}
+    assert jobs_due(before, SLOT) == [Job.SNAPSHOT]
+    assert jobs_due(before, SLOT + PATIENCE - timedelta(seconds=1)) == [Job.SNAPSHOT]
+    assert jobs_due({(Job.SNAPSHOT, NAS): SLOT}, SLOT + timedelta(minutes=1)) == [Job.ARCHIVE]
+
+
+def test_a_host_that_is_offline_does_not_keep_its_archive_waiting_for_ever() -> None:
+    assert jobs_due({(Job.SNAPSHOT, NAS): SLOT - timedelta(hours=1)}, SLOT + PATIENCE) == [Job.SNAPSHOT, Job.ARCHIVE]
+    assert jobs_due({}, SLOT + PATIENCE) == [Job.SNAPSHOT, Job.ARCHIVE]
+
+
+def test_a_later_slot_of_the_snapshot_does_not_hold_an_archive_up_again() -> None:
+    settled = {(Job.SNAPSHOT, NAS): SLOT}
+    assert jobs_due(settled, SLOT + timedelta(hours=1)) == [Job.SNAPSHOT, Job.ARCHIVE]
+
+
+def test_a_job_that_follows_one_without_a_cadence_does_not_wait() -> None:
+    alone = [Cadence(Job.ARCHIVE, NAS, MAIN, 4, after=Job.SNAPSHOT, patience=PATIENCE)]
+    assert len(due_ticks(alone, {}, SLOT)) == 1
+
+
+@given(settled_slots, moments, st.sampled_from(list(Job)), st.integers(0, 300))
+def test_waiting_takes_away_ticks_only_while_there_is_patience(
+    settled: Settled, now: datetime, first: Job, minutes: int
+) -> None:
+    patience = timedelta(minutes=minutes)
+    waiting = [
+        Cadence(first, NAS, MAIN, 1),
+        *(Cadence(job, NAS, MAIN, 4, after=first, patience=patience) for job in Job if job is not first),
+    ]
+    eager = [Cadence(one.job, one.host, one.store, one.interval_hours) for one in waiting]
+    held_back = set(due_ticks(eager, settled, now)) - set(due_ticks(waiting, settled, now))
+    assert set(due_ticks(waiting, settled, now)) <= set(due_ticks(eager, settled, now))
+    assert all(tick.job is not first and now - tick.slot < patience for tick in held_back)
