@@ -11,14 +11,13 @@ from typing import Final
 from uuid import UUID
 
 from services.archiver import steps
-from services.archiver.pack import Compression, Packed, Packing, count_entries, pack, read_back
+from services.archiver.pack import Compression, Packing, pack, read_back
 from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory
 from shared.adapters.restore_points import UNFINISHED, ArchiveRecord, complete_archive
 from shared.adapters.store import HostFolder, Store, StoredSnapshot
 from shared.adapters.threads import to_the_end
-from shared.domain.errors import RunFailed
 from shared.domain.events import ArchiveCompleted
 from shared.domain.ids import event_id
 from shared.domain.names import archive_name
@@ -44,11 +43,11 @@ class Work:
 async def make_archive(work: Work, compression: Compression, clock: SystemClock, report: Report) -> ArchiveCompleted:
     """Make the archive of a snapshot. Raises RunFailed, having removed what it wrote."""
     started = clock.monotonic()
-    name = archive_name(work.folder.host, work.snapshot.name, compression.suffix)
-    partial = f"{UNFINISHED}{work.run}.{compression.suffix}"
+    name = archive_name(work.folder.host, work.snapshot.name, compression.format)
+    partial = f"{UNFINISHED}{work.run}.{compression.format}"
     with open_directory("archives", at=work.folder.descriptor) as place, _new_file(partial, at=place) as target:
         packed = await pack(work.tree, target, compression=compression, pass_fds=(work.lock.descriptor,), report=report)
-        warnings = await _check(work, target, packed, compression)
+        await read_back(target, packed, compression, pass_fds=(work.lock.descriptor,))
         work.store.check()
         event = ArchiveCompleted(
             run=work.run,
@@ -61,24 +60,11 @@ async def make_archive(work: Work, compression: Compression, clock: SystemClock,
             size_bytes=packed.size_bytes,
             sha256=packed.sha256,
             duration_seconds=round(clock.monotonic() - started, 3),
-            warnings=warnings,
+            warnings=packed.warnings,
         )
         record = ArchiveRecord(event_id(work.run, steps.COMPLETED), event)
         await to_the_end(complete_archive, work.folder, partial, record)
     return event
-
-
-async def _check(work: Work, target: int, packed: Packed, compression: Compression) -> tuple[str, ...]:
-    """Compare the archive with the snapshot, and what is on the drive with what was meant to be."""
-    there = await count_entries(work.tree)
-    if packed.members != there.archivable:
-        raise RunFailed(
-            f"The archive has {packed.members:,} entries, the snapshot {there.archivable:,}.",
-            "Has somebody changed the snapshot? `backup-manager audit` compares the drive with the log.",
-            code="members",
-        )
-    await read_back(target, packed, compression=compression)
-    return (f"{there.sockets:,} sockets were left out.",) if there.sockets else ()
 
 
 @contextmanager

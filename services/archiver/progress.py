@@ -26,7 +26,7 @@ class Progress:
         self._run = run
         self._entries = max(1, source.files + source.directories + source.symlinks)
         self._step = steps.FIRST_PROGRESS
-        self._told_at = clock.monotonic()
+        self._began = self._told_at = clock.monotonic()
 
     async def tell(self, packing: Packing) -> None:
         """Record how far packing is, unless it was told a moment ago or nobody can look at it now."""
@@ -39,13 +39,14 @@ class Progress:
         await self._log.record(self._host, [NewEvent(event_id(self._run, self._step - 1), fact)])
 
     def _describe(self, packing: Packing) -> ArchiveProgressed:
+        seconds = max(0.001, self._clock.monotonic() - self._began)
         share = min(1.0, packing.members / self._entries)
         return ArchiveProgressed(
             run=self._run,
             members=packing.members,
             read_bytes=packing.read_bytes,
             written_bytes=packing.written_bytes,
-            bytes_per_second=round(packing.read_bytes / max(packing.seconds, 0.001)),
+            bytes_per_second=round(packing.read_bytes / seconds),
             percent=int(100 * share),
-            eta_seconds=round(packing.seconds / share * (1 - share)) if share > 0 else None,
+            eta_seconds=round(seconds / share * (1 - share)) if share > 0 else None,
         )
