@@ -15,19 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from shared.adapters.beneath import Opener, make_searchable
 from shared.domain.errors import HostBusy
 
 RENAME_NOREPLACE: Final = 1
-SYS_OPENAT2: Final = 437
-RESOLVE_NO_XDEV: Final = 0x01
-RESOLVE_NO_SYMLINKS: Final = 0x04
 MAX_OPEN_DEPTH: Final = 64
 """Deeper directories are moved up before they are removed, so that no tree needs more descriptors than this."""
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -167,9 +160,9 @@ def remove_tree(name: str, *, at: int) -> int:
 
     Symbolic links are removed, not followed. Another file system mounted inside stops it with EXDEV.
     """
-    _make_searchable(name, at=at)
+    make_searchable(name, at=at)
     with open_directory(name, at=at) as top:
-        removed = _empty(top, top, os.fstat(top).st_dev, depth=0)
+        removed = _empty(top, top, depth=0)
     os.rmdir(name, dir_fd=at)
     return removed + 1
 
@@ -182,7 +175,7 @@ def remove_entry(name: str, *, at: int) -> None:
         os.unlink(name, dir_fd=at)
 
 
-def _empty(directory: int, top: int, device: int, *, depth: int) -> int:
+def _empty(directory: int, top: int, *, depth: int) -> int:
     removed = 0
     again = True
     while again:
@@ -196,35 +189,23 @@ def _empty(directory: int, top: int, device: int, *, depth: int) -> int:
             elif depth >= MAX_OPEN_DEPTH:
                 _move_up(entry_name, directory, top)
             else:
-                removed += _remove_directory(entry_name, directory, top, device, depth=depth)
+                removed += _remove_directory(entry_name, directory, top, depth=depth)
         # Directories that were moved up from below appear here, at the top, while it is being emptied.
         again = directory == top and bool(listed)
     return removed
 
 
-def _remove_directory(name: str, parent: int, top: int, device: int, *, depth: int) -> int:
-    _make_searchable(name, at=parent)
+def _remove_directory(name: str, parent: int, top: int, *, depth: int) -> int:
+    make_searchable(name, at=parent)
     with _open_unmounted(name, parent) as child:
-        if os.fstat(child).st_dev != device:
-            raise OSError(errno.EXDEV, "another file system is mounted here", name)
-        removed = _empty(child, top, device, depth=depth + 1)
+        removed = _empty(child, top, depth=depth + 1)
     os.rmdir(name, dir_fd=parent)
     return removed + 1
 
 
 @contextmanager
 def _open_unmounted(name: str, parent: int) -> Iterator[int]:
-    """A descriptor of a directory on which nothing is mounted. Raises OSError, with EXDEV when something is.
-
-    A folder of the same drive that is mounted here once more has the same device number; only the kernel can tell.
-    """
-    how = _OpenHow(_DIRECTORY, 0, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS)
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.syscall(SYS_OPENAT2, parent, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
-    if descriptor < 0 and (number := ctypes.get_errno()) not in {errno.ENOSYS, errno.EPERM}:
-        raise OSError(number, os.strerror(number), name)
-    if descriptor < 0:  # an old kernel, or a container that forbids the call
-        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    descriptor = Opener().open(name, parent)
     try:
         yield descriptor
     finally:
@@ -232,19 +213,6 @@ def _open_unmounted(name: str, parent: int) -> Iterator[int]:
 
 
 def _move_up(name: str, parent: int, top: int) -> None:
-    _make_searchable(name, at=parent)
+    make_searchable(name, at=parent)
     # A name that nobody can have foreseen: a host may have filled the top with names of its own.
     os.rename(name, f".deep-{secrets.token_hex(8)}", src_dir_fd=parent, dst_dir_fd=top)
-
-
-def _make_searchable(name: str, *, at: int) -> None:
-    """Take the way into a directory: anybody but root may have no right to list or to empty his own."""
-    if os.geteuid() == 0:
-        return
-    # O_PATH needs no right to the directory itself, and what it opened cannot be swapped for a link.
-    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-    try:
-        if os.fstat(descriptor).st_dev == os.fstat(at).st_dev:  # what is mounted here is not ours to change
-            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)  # noqa: PTH101  # a descriptor, not a path
-    finally:
-        os.close(descriptor)
