@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import zstandard
 from isal import isal_zlib
@@ -27,7 +27,7 @@ PIECES_BYTES: Final = {"tar.gz": 64 * 1024, "tar.zst": 2 * 1024}
 """What is decompressed at once: at its best, a piece becomes 64 MiB of zeros."""
 
 _IN_A_GZIP_FILE: Final = 31
-_BROKEN: Final[tuple[type[Exception], ...]] = (isal_zlib.error, zstandard.ZstdError)
+_BROKEN: Final = (cast("type[Exception]", isal_zlib.error), zstandard.ZstdError)  # its stubs call it an instance
 
 
 class Decompressor(Protocol):
