@@ -62,11 +62,16 @@ class Scheduler:
     rejections: Rejections
     state: State = field(default_factory=State)
     counts: Counter[Accepted] = field(default_factory=Counter)
+    began: datetime | None = None
     _asked: dict[tuple[Job, HostName], tuple[datetime, datetime]] = field(default_factory=dict)
 
     async def publish_due(self, now: datetime) -> None:
         """Publish a tick for every slot that is due and not settled. A bus that is away is tried again later."""
-        due = [tick for tick in due_ticks(cadences(self.settings), self._settled(), now) if self._is_time(tick, now)]
+        due = [
+            tick
+            for tick in due_ticks(cadences(self.settings), self._settled(), now, self._since(now))
+            if self._is_time(tick, now)
+        ]
         turns = asyncio.Semaphore(IN_FLIGHT)
 
         async def publish(tick: Tick) -> None:
@@ -88,6 +93,10 @@ class Scheduler:
         if accepted is Accepted.ALREADY_RUNNING:
             log.info("%s of %s is already running.", tick.job, tick.host)
         return accepted
+
+    def _since(self, now: datetime) -> datetime:
+        self.began = self.began or now
+        return self.began
 
     def _settled(self) -> dict[tuple[Job, HostName], datetime]:
         return {

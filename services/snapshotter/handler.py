@@ -72,6 +72,7 @@ class Snapshotter:
     clock: SystemClock
     worker: str
     _progress_steps: dict[UUID, int] = field(default_factory=dict)
+    _turns: dict[HostName, asyncio.Lock] = field(default_factory=dict)
 
     async def handle(self, tick: Tick) -> Disposition:
         """Work one tick off. Raises HostBusy when another process has the host, MessageRefused for a slot to come."""
@@ -90,6 +91,14 @@ class Snapshotter:
             return await self._without_drive(host, tick, error)
 
     async def _handle_on_drive(self, host: HostSettings, tick: Tick) -> Disposition:
+        async with self._turn(tick.host):
+            return await self._handle_locked(host, tick)
+
+    def _turn(self, host: HostName) -> asyncio.Lock:
+        """Recovery at the start and the first tick are both ours: one waits for the other, as for no stranger."""
+        return self._turns.setdefault(host, asyncio.Lock())
+
+    async def _handle_locked(self, host: HostSettings, tick: Tick) -> Disposition:
         with self.store.folder(tick.host) as folder, folder.locked(Job.SNAPSHOT) as lock:
             state = await self._recover(tick.host, folder)
             slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, self.clock.now()))
@@ -106,8 +115,9 @@ class Snapshotter:
 
     async def recover(self, host: HostName) -> None:
         """Bring the drive and the log together and remove what dead runs left. Raises HostBusy."""
-        with self.store.folder(host) as folder, folder.locked(Job.SNAPSHOT):
-            await self._recover(host, folder)
+        async with self._turn(host):
+            with self.store.folder(host) as folder, folder.locked(Job.SNAPSHOT):
+                await self._recover(host, folder)
 
     async def _recover(self, host: HostName, folder: HostFolder) -> HostState | None:
         """The host's state after recovery, or None while the log is away. The caller holds the lock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
 
@@ -11,12 +12,15 @@ from shared.domain.events import Job
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, StoreName
 
+LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Cadence(msgspec.Struct, frozen=True):
     """How often a job runs for a host.
 
     With `after`, a slot waits until that job has settled its own newest slot (an archive follows its snapshot while
-    what was read is still in the cache), but not longer than `patience`.
+    what was read is still in the cache), but not longer than `patience`; before the first snapshot there is nothing
+    that anything could be made of.
     """
 
     job: Job
@@ -39,11 +43,15 @@ def next_slot(interval_hours: int, now: datetime) -> datetime:
 
 
 def due_ticks(
-    cadences: Iterable[Cadence], settled: Mapping[tuple[Job, HostName], datetime], now: datetime
+    cadences: Iterable[Cadence],
+    settled: Mapping[tuple[Job, HostName], datetime],
+    now: datetime,
+    since: datetime = LONG_AGO,
 ) -> list[Tick]:
     """A tick for each cadence whose newest slot is not settled yet; older missed slots are never made up for.
 
-    `settled` is the newest slot that is done (or refused for good) for a job and host.
+    `settled` is the newest slot that is done (or refused for good) for a job and host. `since` is when somebody
+    began to look: patience with a slot that was missed before begins only then.
     """
     listed = list(cadences)
     intervals = {(cadence.job, cadence.host): cadence.interval_hours for cadence in listed}
@@ -51,7 +59,10 @@ def due_ticks(
     for cadence in listed:
         slot = newest_slot(cadence.interval_hours, now)
         done = settled.get((cadence.job, cadence.host))
-        if (done is None or done < slot) and not _waits(cadence, slot, intervals, settled, now):
+        if done is not None and done >= slot:
+            continue
+        patient = now - max(slot, since) < cadence.patience
+        if not _waits(cadence, slot, intervals, settled, patient=patient):
             ticks.append(Tick(cadence.job, cadence.store, cadence.host, slot))
     return ticks
 
@@ -61,15 +72,16 @@ def _waits(
     slot: datetime,
     intervals: Mapping[tuple[Job, HostName], int],
     settled: Mapping[tuple[Job, HostName], datetime],
-    now: datetime,
+    *,
+    patient: bool,
 ) -> bool:
-    if cadence.after is None or now - slot >= cadence.patience:
+    if cadence.after is None or (cadence.after, cadence.host) not in intervals:
         return False
     first = (cadence.after, cadence.host)
-    if first not in intervals:
-        return False
     done = settled.get(first)
-    return done is None or done < newest_slot(intervals[first], slot)
+    if done is None:
+        return patient or cadence.after is Job.SNAPSHOT
+    return patient and done < newest_slot(intervals[first], slot)
 
 
 def next_due(plans: Iterable[Cadence], now: datetime) -> datetime | None:

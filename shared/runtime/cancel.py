@@ -2,7 +2,7 @@
 
 A message on `backup.cancel.<host>` reaches running workers at once; the last one of each host stays on the bus for
 an hour, so that it also holds for a tick that waits, and for a worker that was disconnected when it came. It holds
-for every slot up to its moment.
+for every slot before its second.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class Cancels:
         except BusUnavailable as error:
             log.warning("%s", error)
             return ""
-        if found is None or found[1] < slot:
+        # A wish has the second in which it was made for its slot: one of the second of the cancel may have come after.
+        if found is None or found[1].replace(microsecond=0) <= slot:
             return ""
         try:
             return decode_cancel(f"backup.cancel.{host}", found[0]).by or SOMEBODY

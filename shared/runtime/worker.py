@@ -123,8 +123,9 @@ class Worker:
         try:
             return await self._handle(tick)
         except HostBusy as error:
-            log.info("%s Trying again in %g s.", error.message, BUSY_RETRY_SECONDS)
-            return RetryIn(min(BUSY_RETRY_SECONDS, self._ack_wait_seconds))
+            seconds = min(BUSY_RETRY_SECONDS, self._ack_wait_seconds)
+            log.info("%s Trying again in %g s.", error.message, seconds)
+            return RetryIn(seconds)
         except MessageRefused:
             raise
         except BackupManagerError as error:

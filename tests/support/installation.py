@@ -134,6 +134,16 @@ class Installation:
             refused = len(of_type(events, RequestRefused, host))
         raise AssertionError(f"The tick of {host} is never settled.\n{self.journal()}")
 
+    async def asked_for(self, host: str, job: str) -> str:
+        """Ask for a job by the command line until it is granted; what it said until the outcome was there."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            done = await self.cli("trigger", host, "--job", job, "--wait", check=False)
+            said = done.stdout.decode() + done.stderr.decode()
+            if "already pending or running" not in said:
+                return said
+        raise AssertionError(f"The tick of {host} is never settled.\n{self.journal()}")
+
     def journal(self) -> str:
         """What the services said last."""
         return (self.place / "services.log").read_text(errors="replace")[-6000:]

@@ -172,7 +172,16 @@ def test_an_archive_waits_for_the_snapshot_of_its_slot() -> None:
 
 def test_a_host_that_is_offline_does_not_keep_its_archive_waiting_for_ever() -> None:
     assert jobs_due({(Job.SNAPSHOT, NAS): SLOT - timedelta(hours=1)}, SLOT + PATIENCE) == [Job.SNAPSHOT, Job.ARCHIVE]
-    assert jobs_due({}, SLOT + PATIENCE) == [Job.SNAPSHOT, Job.ARCHIVE]
+
+
+def test_before_the_first_snapshot_there_is_nothing_to_pack() -> None:
+    assert jobs_due({}, SLOT + timedelta(days=1)) == [Job.SNAPSHOT]
+
+
+def test_patience_with_what_was_missed_while_nobody_looked_begins_when_somebody_does() -> None:
+    began, settled = SLOT + timedelta(hours=2), {(Job.SNAPSHOT, NAS): SLOT - timedelta(hours=1)}
+    for minutes, jobs in ((0, 1), (29, 1), (30, 2)):
+        assert len(due_ticks(SNAPSHOT_FIRST, settled, began + timedelta(minutes=minutes), began)) == jobs
 
 
 def test_a_later_slot_of_the_snapshot_does_not_hold_an_archive_up_again() -> None:
@@ -197,4 +206,5 @@ def test_waiting_takes_away_ticks_only_while_there_is_patience(
     eager = [Cadence(one.job, one.host, one.store, one.interval_hours) for one in waiting]
     held_back = set(due_ticks(eager, settled, now)) - set(due_ticks(waiting, settled, now))
     assert set(due_ticks(waiting, settled, now)) <= set(due_ticks(eager, settled, now))
-    assert all(tick.job is not first and now - tick.slot < patience for tick in held_back)
+    never = (first, NAS) not in settled and first is Job.SNAPSHOT
+    assert all(tick.job is not first and (never or now - tick.slot < patience) for tick in held_back)
