@@ -74,7 +74,7 @@ class Tiers:
         """Whether this point, later than those before it, is the first of the best of its day or month so far."""
         first = self._first_of.get(period)
         # A degraded or suspect one stands for its day only as long as there is nothing better: more than nothing.
-        if first is not None and BEST_FIRST[point.quality] >= BEST_FIRST[first.quality]:
+        if first is not None and not _is_better(point.quality, first.quality):
             return False
         self._first_of[period] = point
         return True
@@ -94,9 +94,11 @@ class Tiers:
         month = day[:7]
         if age <= self._daily:
             yield "daily", _standing_for("daily", day, point)
-        monthly = self._policy.monthly_months
-        if self._first_of[month] is point and self._now <= months_later(point.slot, monthly, self._zone):
+        if self._first_of[month] is point and self._now <= self._monthly_end(point.slot):
             yield "monthly", _standing_for("monthly", month, point)
+
+    def _monthly_end(self, slot: datetime) -> datetime:
+        return months_later(slot, self._policy.monthly_months, self._zone)
 
     def _why_expired(self, point: Point, day: str, month: str) -> str:
         hours, days, months = self._limits
@@ -105,6 +107,10 @@ class Tiers:
         if self._first_of[month] is not point:
             return f"older than {hours} and {days}, and {_not_first(point, self._first_of[month], month)}"
         return f"older than {hours}, {days} and {months}"
+
+
+def _is_better(quality: Quality, other: Quality) -> bool:
+    return quality is not other and BEST_FIRST[quality] < BEST_FIRST[other]
 
 
 def _standing_for(tier: str, period: str, point: Point) -> str:
