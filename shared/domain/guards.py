@@ -29,18 +29,19 @@ def _newest(points: Sequence[Point]) -> Iterator[tuple[str, str]]:
     complete = [point for point in snapshots if point.quality is Quality.COMPLETE]
     for point in complete[-1:]:
         yield point.key, "newest complete"
-    for point in _newest_of_each_quality([point for point in snapshots if point.verified]):
+    for point in _newest_ones([point for point in snapshots if point.verified]):
         yield point.key, "newest verified"
     for kind in (Kind.ARCHIVE, Kind.GOLDEN):
-        for point in _newest_of_each_quality([point for point in points if point.kind is kind]):
+        for point in _newest_ones([point for point in points if point.kind is kind]):
             yield point.key, f"newest {kind}"
     for point in complete[-FLOOR:]:
         yield point.key, "floor"
 
 
-def _newest_of_each_quality(points: Sequence[Point]) -> list[Point]:
-    """A newer one that is not complete never takes the protection from the complete one."""
-    return list({point.quality: point for point in points}.values())
+def _newest_ones(points: list[Point]) -> list[Point]:
+    """The newest and, where that one is not complete, the newest complete one too: it is worth more."""
+    complete = [point for point in points if point.quality is Quality.COMPLETE]
+    return points[-1:] if complete[-1:] == points[-1:] else [*complete[-1:], *points[-1:]]
 
 
 def _named(facts: Facts) -> Iterator[tuple[str, str]]:
