@@ -51,6 +51,8 @@ def _kept_by(standing: Standing) -> tuple[str, ...]:
 
 def _with_cover(verdicts: Sequence[Verdict], tiers: Tiers, now: datetime) -> list[Verdict]:
     """The same verdicts; each removal says what still covers its day."""
+    if all(verdict.keep for verdict in verdicts):
+        return list(verdicts)
     kept = [verdict.point for verdict in verdicts if verdict.keep and not is_future(verdict.point.slot, now)]
     coverage = Coverage(kept, tiers.day)
     return [

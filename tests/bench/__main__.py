@@ -20,7 +20,7 @@ from typing import Final
 
 import uvloop
 
-from tests.bench import event_log, memory, snapshots, ticks
+from tests.bench import event_log, memory, retention, snapshots, ticks
 from tests.bench.drive import has_own_mounts
 from tests.bench.options import Options
 from tests.bench.table import Found, show
@@ -30,6 +30,7 @@ BENCHMARKS: Final[dict[str, Callable[[Options], Awaitable[Found]]]] = {
     "ticks": ticks.measure,
     "snapshots": snapshots.measure,
     "memory": memory.measure,
+    "retention": retention.measure,
 }
 OWN_MOUNTS: Final = "BACKUP_BENCH_OWN_MOUNTS"
 

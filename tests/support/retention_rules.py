@@ -82,17 +82,18 @@ def guarded(facts: Facts, now: datetime, hold: Hold | None) -> dict[str, set[str
     snapshots = [point for point in there if point.kind is Kind.SNAPSHOT]
     whole = complete(there)
     verified = [point for point in snapshots if point.verified]
+    keys = {point.key for point in facts.points}
     return {
         "newest complete": _newest(whole),
         "newest verified": _newest_ones(verified),
         "floor": {point.key for point in sorted(whole, key=_age)[-3:]},
         "newest archive": _newest_ones(point for point in there if point.kind is Kind.ARCHIVE),
         "newest golden": _newest_ones(point for point in there if point.kind is Kind.GOLDEN),
-        "current": {point.key for point in facts.points if point.key == f"snapshot/{facts.current}"},
-        "latest": {point.key for point in facts.points if point.key == f"snapshot/{facts.latest}"},
-        "in use": {point.key for point in facts.points if point.key in facts.in_use},
+        "current": keys & {f"snapshot/{facts.current}"},
+        "latest": keys & {f"snapshot/{facts.latest}"},
+        "in use": keys & facts.in_use,
         "held": held(facts.points, hold),
-        "future-dated": {point.key for point in facts.points if point not in there},
+        "future-dated": keys - {point.key for point in there},
     }
 
 
