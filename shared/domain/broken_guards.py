@@ -53,15 +53,13 @@ def _not_this_plan(plan: RetentionPlan, facts: Facts, policy: Policy) -> Iterato
 def _removed_too_much(plan: RetentionPlan, removed: Sequence[Point], now: datetime) -> Iterator[str]:
     """Whether enough that is as new stays for each removed point: complete, verified, an archive, a golden copy."""
     stays = [verdict.point for verdict in plan.verdicts if verdict.keep and not _ahead(verdict.point, now)]
-    snapshots = [point for point in stays if point.kind is Kind.SNAPSHOT]
-    complete = [point for point in snapshots if point.quality is Quality.COMPLETE]
-    gone = [point for point in removed if point.kind is Kind.SNAPSHOT]
-    gone_complete = [point for point in gone if point.quality is Quality.COMPLETE]
-    yield from _fewer(_LEAST_COMPLETE, "complete snapshots", gone_complete, complete)
+    snapshots, gone = _of(Kind.SNAPSHOT, stays), _of(Kind.SNAPSHOT, removed)
+    yield from _fewer(_LEAST_COMPLETE, "complete snapshots", _complete(gone), _complete(snapshots))
     yield from _fewer(1, "verified snapshots", _verified(gone), _verified(snapshots))
-    yield from _fewer(1, "verified complete snapshots", _verified(gone_complete), _verified(complete))
+    yield from _fewer(1, "verified complete snapshots", _verified(_complete(gone)), _verified(_complete(snapshots)))
     for kind in (Kind.ARCHIVE, Kind.GOLDEN):
-        yield from _fewer(1, f"{kind}s", _of(kind, removed), _of(kind, stays))
+        yield from _fewer(1, f"{kind} points", _of(kind, removed), _of(kind, stays))
+        yield from _fewer(1, f"complete {kind} points", _complete(_of(kind, removed)), _complete(_of(kind, stays)))
 
 
 def _fewer(least: int, what: str, gone: Iterable[Point], stays: Iterable[Point]) -> Iterator[str]:
@@ -113,6 +111,10 @@ def _not_refused(facts: Facts, removed: Sequence[Point], now: datetime) -> Itera
 
 def _ahead(point: Point, now: datetime) -> bool:
     return point.slot > now and point.slot - now > timedelta(minutes=5)
+
+
+def _complete(points: Iterable[Point]) -> list[Point]:
+    return [point for point in points if point.quality is Quality.COMPLETE]
 
 
 def _verified(points: Iterable[Point]) -> list[Point]:
