@@ -232,7 +232,8 @@ class _Crew:
             try:
                 message = await asyncio.get_running_loop().sock_recv(worker.line, 2 * tree_worker.MESSAGE_BYTES)
             except ConnectionResetError:
-                message = b""
+                # It ended without reading everything; what it said last comes after this.
+                continue
             self._heard.put_nowait((worker, message))
 
     def _hear(self, worker: _Worker, message: bytes) -> None:

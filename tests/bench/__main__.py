@@ -20,7 +20,7 @@ from typing import Final
 
 import uvloop
 
-from tests.bench import event_log, memory, retention, snapshots, ticks
+from tests.bench import event_log, memory, retention, snapshots, ticks, trees
 from tests.bench.drive import has_own_mounts
 from tests.bench.options import Options
 from tests.bench.table import Found, show
@@ -31,6 +31,7 @@ BENCHMARKS: Final[dict[str, Callable[[Options], Awaitable[Found]]]] = {
     "snapshots": snapshots.measure,
     "memory": memory.measure,
     "retention": retention.measure,
+    "trees": trees.measure,
 }
 OWN_MOUNTS: Final = "BACKUP_BENCH_OWN_MOUNTS"
 
