@@ -104,7 +104,7 @@ def _number(field: bytes) -> int:
     try:
         if field[0] & 0x80:  # too large for the digits: in binary
             return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        return int(field.strip(b" \0") or b"0", 8)
+        return abs(int(field.strip(b" \0") or b"0", 8))
     except ValueError as error:
         raise BrokenTar("a tar header has a size that is no number") from error
 
@@ -118,11 +118,13 @@ def _size_in(extension: bytes) -> int | None:
             space = extension.index(b" ", start)
             end = start + int(extension[start:space])
             key, _, value = extension[space + 1 : end - 1].partition(b"=")
-            if end <= space:
+            if not space < end <= len(extension):
                 raise BrokenTar("a pax record has a length that cannot be")
             if key == b"size":
                 found = int(value)
             start = end
+        if found is not None and found < 0:
+            raise BrokenTar("a member has a size below zero")
     except ValueError as error:
         raise BrokenTar("a pax extension cannot be read") from error
     return found

@@ -7,6 +7,7 @@ interpreter's own; and photos and films are random bytes, because they are compr
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import sysconfig
@@ -14,10 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.bench import homes
+
 TEXT_BYTES: Final = 24 * 1024 * 1024
 BINARY_BYTES: Final = 16 * 1024 * 1024
 MEDIAN_PIECE_BYTES: Final = 600
 PHOTO_BYTES: Final = (200_000, 3_000_000)
+
+
+PHOTO_SHARE: Final = 0.0025
+BINARY_SHARE: Final = 0.12
+"""Of the files, photos included."""
 
 
 class Contents:
@@ -49,6 +57,30 @@ class Contents:
             length = int(median_bytes * self._dice.lognormvariate(0, 1))
             made += source[start : start + length]
         return bytes(made[:size_bytes])
+
+
+def build_lived_in_home(top: Path, files: int, seed: int = 1) -> int:
+    """Make a home of so many files with such contents; returns its bytes. About a third of them are photos."""
+    dice = random.Random(seed)  # noqa: S311  # nothing here is secret
+    contents = Contents(seed)
+    top.mkdir(parents=True)
+    total_bytes = 0
+    for number, folder in zip(range(files), homes.folders(top, dice), strict=False):
+        path = folder / f"f{number:06}.dat"
+        content = _content(contents, dice)
+        path.write_bytes(content)
+        total_bytes += len(content)
+        mtime_ns = homes.NEWEST * 10**9 - dice.randrange(3 * homes.YEAR_SECONDS * 10**9)
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+    return total_bytes
+
+
+def _content(contents: Contents, dice: random.Random) -> bytes:
+    kind = dice.random()
+    if kind < PHOTO_SHARE:
+        return contents.photo()
+    size_bytes = min(homes.LARGEST_BYTES, int(homes.MEDIAN_BYTES * dice.lognormvariate(0, homes.SPREAD)))
+    return contents.binary(size_bytes) if kind < BINARY_SHARE else contents.text(size_bytes)
 
 
 def _read(paths: list[Path], limit_bytes: int) -> bytes:

@@ -28,7 +28,7 @@ def build_home(top: Path, files: int, seed: int = 1) -> list[Path]:
     content = dice.randbytes(2 * LARGEST_BYTES)
     top.mkdir(parents=True)
     made: list[Path] = []
-    for number, folder in zip(range(files), _folders(top, dice), strict=False):
+    for number, folder in zip(range(files), folders(top, dice), strict=False):
         path = folder / f"f{number:06}.dat"
         if made and dice.random() < HARD_LINK_SHARE:
             os.link(dice.choice(made), path)
@@ -42,7 +42,7 @@ def build_home(top: Path, files: int, seed: int = 1) -> list[Path]:
     return made
 
 
-def _folders(top: Path, dice: random.Random) -> Iterator[Path]:
+def folders(top: Path, dice: random.Random) -> Iterator[Path]:
     """The folder of each next file; a folder is made when the one before has enough files."""
     folders = [(top, 0)]
     for number in range(1, 10**9):
