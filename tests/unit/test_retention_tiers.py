@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.domain.calendar_days import months_later
 from shared.domain.events import Kind, Quality
 from shared.domain.policy import Policy
-from shared.domain.retention import Facts, Point, plan
+from shared.domain.retention import Facts, Hold, Point, plan
 from tests.support.histories import NOWS, ZONES, Digits, History, histories, point_of, policy_of
 from tests.support.retention_rules import counted, end_of_months, guarded, promised
 
@@ -162,3 +162,12 @@ def test_a_policy_of_less_than_nothing_keeps_what_is_protected() -> None:
     points = tuple(Point(kind=Kind.SNAPSHOT, name=str(n), slot=now - timedelta(hours=n)) for n in range(9))
     for size in (-1, -(10**30)):
         assert len(plan(Facts(points=points), sized(size), now).removals) == 6
+
+
+def test_a_pinned_snapshot_that_lies_about_its_time_holds_up_to_the_later_of_both() -> None:
+    now, day = datetime(2026, 3, 10, 12, tzinfo=UTC), timedelta(days=1)
+    for slot, name in ((now - 9 * day, "2026-03-05_1200"), (now - 5 * day, "2026-03-01_1200")):
+        pinned = Point(kind=Kind.SNAPSHOT, name=name, slot=slot)
+        others = [Point(kind=Kind.ARCHIVE, name=str(days), slot=now - days * day) for days in (0, 4, 5, 9)]
+        made = plan(Facts(points=(pinned, *others)), sized(0), now, Hold("odd", name))
+        assert [verdict.point.name for verdict in made.removals] == ["4"]
