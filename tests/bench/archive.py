@@ -27,7 +27,7 @@ from tests.bench.table import Found, Row, compared
 
 FILES: Final = 45_000
 QUICK_FILES: Final = 1_500
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 COLD_ROUNDS: Final = 2
 FASTER: Final = 7.0
 LARGER: Final = 1.04

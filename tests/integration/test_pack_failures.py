@@ -82,6 +82,10 @@ def flipped(content: bytes) -> bytes:
     return bytes([*content[:60_000], content[60_000] ^ 0x10, *content[60_001:]])
 
 
+def wrong_at_the_end(content: bytes) -> bytes:
+    return bytes([*content[:-1], content[-1] ^ 1])
+
+
 def longer(content: bytes) -> bytes:
     return content + b"\0"
 
@@ -95,7 +99,7 @@ def emptied(_content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("compression", FORMATS, ids=str)
-@pytest.mark.parametrize("harm", [cut, without_trailer, flipped, longer, doubled, emptied])
+@pytest.mark.parametrize("harm", [cut, without_trailer, wrong_at_the_end, flipped, longer, doubled, emptied])
 async def test_a_harmed_archive_is_refused(
     place: Path, tree: Path, compression: Compression, harm: Callable[[bytes], bytes]
 ) -> None:
