@@ -216,7 +216,7 @@ async def test_a_log_written_anew_with_right_hashes_is_found_by_an_anchor(
     written: EventLog, forger: asyncpg.Connection
 ) -> None:
     await forger.execute("DELETE FROM log.events")
-    await written.append("host-a", 0, alerts(80))
+    await written.append("host-a", 0, alerts(WHOLE + 20))
     found = await findings(written)
     assert [finding.position for finding in found] == [WHOLE]
     assert "not the one that was anchored" in found[0].sentence
