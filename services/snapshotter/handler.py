@@ -12,7 +12,9 @@ from typing import Final
 from uuid import UUID
 
 from services.snapshotter import dry_run, steps
+from services.snapshotter.admission import why_refused
 from services.snapshotter.connection import Connection, connected
+from services.snapshotter.failure import as_failure
 from services.snapshotter.findings import findings
 from services.snapshotter.output import Progress
 from services.snapshotter.recovery import recovered
@@ -49,6 +51,7 @@ from shared.domain.host_state import HostState
 from shared.domain.ids import MAX_STEP, derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream, snapshot_name
+from shared.domain.room import Room
 from shared.domain.schedule import newest_slot, next_slot
 from shared.runtime.cancel import Cancels
 from shared.runtime.host_log import HostLog
@@ -158,27 +161,35 @@ class Snapshotter:
                 # From here on the transfer is protected: it completes, and a cancel holds for what comes after it.
                 recent = [snapshot for snapshot in snapshots if snapshot.quality is Quality.COMPLETE][-RECENT:]
                 work = Run(run, slot, self.store, folder, lock, base, recent)
-                return await self._pull(host, work, connection, attempt)
+                used_bytes = state.used_bytes() if state else None
+                return await self._pull(host, work, connection, attempt, used_bytes)
 
-    async def _pull(self, host: HostSettings, run: Run, connection: Connection, attempt: int) -> Disposition:
+    async def _pull(
+        self, host: HostSettings, run: Run, connection: Connection, attempt: int, used_bytes: int | None
+    ) -> Disposition:
         async def report(files: int, progress: Progress) -> None:
             await self._progress(host.name, run.id, files, progress)
 
         try:
+            if refused := await why_refused(run, connection, self.ability, used_bytes):
+                return await self._failed(host, run.id, run.slot, attempt, refused)
             completed, compared = await take_snapshot(run, connection, self.ability, self.clock, report)
         except asyncio.CancelledError:
             await asyncio.shield(self._record(host.name, steps.ABANDONED, SnapshotAbandoned(run=run.id, slot=run.slot)))
             raise
-        except BackupManagerError as error:
-            return await self._failed(host, run.id, run.slot, attempt, error)
-        except OSError as error:
-            failure = RunFailed(f"The drive failed: {error}.", "Check the drive: dmesg tells why.", code="drive")
-            return await self._failed(host, run.id, run.slot, attempt, failure)
+        except (BackupManagerError, OSError) as error:
+            return await self._failed(host, run.id, run.slot, attempt, as_failure(error, self._room()))
         found = findings(completed, compared.tally)
         done = NewEvent(event_id(run.id, steps.COMPLETED), completed)
         await self.log.record(host.name, [done, *found])
         _tell(completed)
         return Done()
+
+    def _room(self) -> Room | None:
+        try:
+            return self.store.room()
+        except OSError:  # the drive is gone, which is what the run has failed of
+            return None
 
     async def _claim(
         self, host: HostName, state: HostState | None, run: UUID, slot: datetime, attempt: int, *, base: str | None

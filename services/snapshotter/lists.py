@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -33,10 +34,12 @@ class Compared:
 
 
 async def sort_list(raw: Path, sorted_list: Path) -> None:
-    """Sort a list by its bytes, in bounded memory. Raises RunFailed."""
+    """Sort a list by its bytes, in bounded memory. Raises RunFailed; OSError when the drive is full."""
     argv = ["sort", "-S", SORT_MEMORY, "-T", str(raw.parent), "-o", str(sorted_list), "--", str(raw)]
     done = await process.run(argv, timeout_seconds=SORT_TIMEOUT_SECONDS, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"})
     if done.returncode != 0:
+        if "No space left" in done.said or "Disk quota" in done.said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise RunFailed(f"The list of files could not be sorted: {done.said}.", code="list")
 
 

@@ -11,7 +11,11 @@ import msgspec
 from shared.domain.errors import RunFailed
 
 SIGKILLED: Final = 137
+NO_ROOM: Final = "no_room"
+"""The code of every failure for want of bytes or inodes on the drive, before a transfer and in the middle of it."""
 IO_TIMEOUT_SECONDS: Final = 300
+
+COUNTED: Final = ("--dry-run", "--info=stats2")
 
 OWN_FILES: Final = ("/.snapshot_complete", "/.changes.jsonl.zst", "/.files.zst")
 """Names that only this program writes at the top of a snapshot."""
@@ -41,9 +45,11 @@ def arguments(
     base: str | None,
     shell: str | None,
     bandwidth_limit_kib: int | None,
+    only_count: bool = False,
 ) -> list[str]:
     """The rsync command of one transfer. `token` begins each line that is about a file, so that nothing which the
-    other side says can pass for one; `base` is an absolute directory to share unchanged files with.
+    other side says can pass for one; `base` is an absolute directory to share unchanged files with. `only_count`
+    moves nothing and tells the totals alone.
     """
     return [
         "rsync",
@@ -65,11 +71,9 @@ def arguments(
         # Confined, the walls are the protection, and the check of each part of each path only costs time.
         *(["--insecure-links"] if ability.confined and ability.insecure_links else []),
         *([] if ability.confined else ["--munge-links"]),
-        "-ii",
-        "-8",
         "--no-human-readable",
-        "--info=progress2,stats2",
-        f"--out-format={token}%n//%i|%C|%l|%M|%L",
+        *(COUNTED if only_count else ["-ii", "-8", "--info=progress2,stats2"]),
+        *([] if only_count else [f"--out-format={token}%n//%i|%C|%l|%M|%L"]),
         *([f"--link-dest={base}"] if base else []),
         *(f"--exclude={pattern}" for pattern in OWN_FILES),
         # What was named is backed up, whatever the patterns say of the folders on the way to it.
@@ -222,12 +226,11 @@ def _failure(exit_code: int, complaints: Complaints) -> RunFailed:
     if exit_code < 0:
         exit_code = 128 - exit_code
     meaning, hint, transient = _MEANINGS.get(exit_code, ("rsync ended in an unknown way", "", False))
+    code = f"rsync_{exit_code}"
     if FULL in complaints.drive:
         meaning, hint = "the backup drive is full", "Free space or inodes on it; nothing was deleted to make room."
-        transient = False
+        code, transient = NO_ROOM, False
     elif READ_ONLY in complaints.drive:
         meaning, hint, transient = "the backup drive has become read-only", "Check the drive: dmesg tells why.", False
     said = f" It said: {complaints.kept[-1]}" if complaints.kept else ""
-    return RunFailed(
-        f"rsync ended with code {exit_code}: {meaning}.{said}", hint, code=f"rsync_{exit_code}", transient=transient
-    )
+    return RunFailed(f"rsync ended with code {exit_code}: {meaning}.{said}", hint, code=code, transient=transient)

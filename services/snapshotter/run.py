@@ -19,6 +19,7 @@ from uuid import UUID
 
 from services.snapshotter import lists, steps
 from services.snapshotter.connection import Connection
+from services.snapshotter.failure import FULL_ERRORS
 from services.snapshotter.lists import Compared
 from services.snapshotter.rsync import Ability
 from services.snapshotter.transfer import Report, Transfer, Transferred, transfer
@@ -70,7 +71,7 @@ async def take_snapshot(
             # Opened before the first byte is written: a write error is reported once for each descriptor.
             before_all_writes = stack.enter_context(open_directory(partial))
             if run.base is not None:
-                stack.enter_context(_being_read(run.folder, run.base))
+                stack.enter_context(being_read(run.folder, run.base))
             work.mkdir(0o700)
             base_name = run.base.name if run.base else None
             wish = Transfer(connection, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
@@ -118,7 +119,8 @@ async def _write_back(descriptor: int, all_moved: asyncio.Event, clock: SystemCl
         pause_seconds = max(WRITE_BACK_SECONDS, 2 * (clock.monotonic() - started))
 
 
-def _being_read(folder: HostFolder, base: StoredSnapshot) -> ExitStack:
+def being_read(folder: HostFolder, base: StoredSnapshot) -> ExitStack:
+    """Keep a snapshot from being removed until the block ends. Raises RunFailed when that has begun."""
     stack = ExitStack()
     with stack:
         hourly = stack.enter_context(open_directory("hourly", at=folder.descriptor))
@@ -143,6 +145,8 @@ def _sync(descriptor: int) -> None:
     try:
         filesystem.sync_filesystem(descriptor)
     except OSError as error:
+        if error.errno in FULL_ERRORS:
+            raise  # nothing is wrong with the drive, it is only full
         raise RunFailed(
             f"The drive could not keep what was written: {error.strerror}.",
             "Check the drive: dmesg tells why. It is not tried again on this descriptor, because it would lie.",

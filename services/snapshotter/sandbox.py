@@ -19,6 +19,8 @@ from shared.domain.errors import ToolMissing
 INSIDE_HOST: Final = "/host"
 INSIDE_SOCKETS: Final = "/connection"
 INSIDE_SOURCE: Final = "/source"
+INSIDE_BASE: Final = "/base"
+INSIDE_NOTHING: Final = "/tmp/nothing"  # noqa: S108  # the one inside the walls, gone with them
 
 CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID")
 """What a root receiver needs to give files their owners and modes, and nothing else."""
@@ -29,9 +31,17 @@ ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
 def confined(
-    command: Sequence[str], *, host_folder: Path | None, sockets: Path | None, sources: Sequence[Path] = ()
+    command: Sequence[str],
+    *,
+    host_folder: Path | None,
+    sockets: Path | None,
+    sources: Sequence[Path] = (),
+    base: Path | None = None,
 ) -> list[str]:
-    """The command inside the walls. The host's folder is the only thing in there that can be written."""
+    """The command inside the walls. The host's folder is the only thing in there that can be written.
+
+    `base` is for a command that writes nothing: one snapshot to compare with, instead of that folder.
+    """
     argv = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     argv += ["--die-with-parent", "--new-session"]
     if os.geteuid() != 0:
@@ -54,6 +64,8 @@ def confined(
         argv += ["--ro-bind", str(sockets / "passwd"), "/etc/passwd"]
     for source in sources:
         argv += ["--ro-bind", str(source), f"{INSIDE_SOURCE}{source}"]
+    if base is not None:
+        argv += ["--ro-bind", str(base), INSIDE_BASE]
     if host_folder is not None:
         argv += ["--bind", str(host_folder), INSIDE_HOST, "--chdir", INSIDE_HOST]
         for name in MASKED_FOLDERS:

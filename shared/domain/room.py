@@ -32,8 +32,8 @@ def why_no_room(room: Room, need: Need) -> str:
     usable_bytes = room.free_bytes - int(room.total_bytes * RESERVE_SHARE)
     if need.size_bytes > usable_bytes:
         return (
-            f"The drive has {_size(room.free_bytes)} free ({RESERVE_SHARE:.0%} of {_size(room.total_bytes)} stay in "
-            f"reserve), and {_size(need.size_bytes)} are needed: {need.grounds}."
+            f"The drive has {size(room.free_bytes)} free ({RESERVE_SHARE:.0%} of {size(room.total_bytes)} stay in "
+            f"reserve), and {size(need.size_bytes)} are needed: {need.grounds}."
         )
     if room.free_inodes is not None:
         usable_inodes = room.free_inodes - int(room.total_inodes * RESERVE_SHARE)
@@ -50,12 +50,13 @@ def why_over_quota(used_bytes: int, quota_bytes: int | None, need: Need) -> str:
     if quota_bytes is None or used_bytes + need.size_bytes <= quota_bytes:
         return ""
     return (
-        f"The host uses {_size(used_bytes)} of its quota of {_size(quota_bytes)}, and {_size(need.size_bytes)} are "
+        f"The host uses {size(used_bytes)} of its quota of {size(quota_bytes)}, and {size(need.size_bytes)} are "
         f"needed: {need.grounds}."
     )
 
 
-def _size(size_bytes: int) -> str:
+def size(size_bytes: int) -> str:
+    """A size for people: three digits or so, and the unit."""
     value = float(size_bytes)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if value < 1024:
