@@ -97,7 +97,18 @@ def test_host(*, host: str, as_json: bool) -> None:
 
 
 async def _test(host: HostSettings, settings: Settings) -> tuple[bool, list[str]]:
-    return await try_host(host, settings, await find_ability(attributes=True))
+    used_bytes = await _used_bytes(host, settings) if host.quota_bytes is not None else None
+    return await try_host(host, settings, await find_ability(attributes=True), used_bytes=used_bytes)
+
+
+async def _used_bytes(host: HostSettings, settings: Settings) -> int | None:
+    """What the host takes of the drive; None when the log cannot tell now: a host is tried without it, too."""
+    try:
+        async with session.event_log(settings) as log:
+            state = (await session.state_of(log)).hosts.get(host.name)
+    except BackupManagerError:
+        return None
+    return state.used_bytes() if state else 0
 
 
 @hosts.command()

@@ -29,6 +29,7 @@ from shared.config import HostSettings, Settings
 from shared.domain.errors import (
     BackupManagerError,
     HostUnreachable,
+    LogUnavailable,
     MessageRefused,
     RunFailed,
     StoreRefused,
@@ -243,12 +244,22 @@ class Snapshotter:
 
     async def _dry_run(self, host: HostSettings, tick: Tick) -> Disposition:
         run = run_id(self.clock.unix_ms(), secrets.randbits(58))
-        ok, sentences = await dry_run.try_host(host, self.settings, self.ability)
+        used_bytes = await self._used_bytes(host.name)
+        ok, sentences = await dry_run.try_host(host, self.settings, self.ability, used_bytes=used_bytes)
         fact = DryRunCompleted(run=run, slot=tick.slot, job=tick.job, ok=ok, findings=tuple(sentences))
         stream = host_stream(host.name)
         # Straight to the log: a dry run writes nothing into the host's folder, so not into its spool either.
         await self.log.events.append(stream, None, [NewEvent(_slot_id("dry-run", host.name, tick.slot), fact)])
         return Done()
+
+    async def _used_bytes(self, host: HostName) -> int | None:
+        """What the host takes of the drive by the log alone: its spool is not looked into. None: the log is away."""
+        state = HostState()
+        try:
+            await self.log.refresh(host, state)
+        except LogUnavailable:
+            return None
+        return state.used_bytes()
 
     async def _progress(self, host: HostName, run: UUID, files: int, progress: Progress) -> None:
         step = self._progress_steps.get(run, steps.FIRST_PROGRESS)

@@ -25,6 +25,7 @@ from shared.adapters.postgres import EventLog
 from shared.domain.events import (
     AnyEvent,
     ArchiveCompleted,
+    DryRunCompleted,
     NewEvent,
     SnapshotCompleted,
     SnapshotFailed,
@@ -38,7 +39,7 @@ from shared.runtime.host_log import HostLog
 from shared.runtime.outbox import Outbox
 from shared.runtime.rejected import Rejections
 from shared.runtime.worker import Done
-from tests.support.backups import Backups, backups, mounted, must
+from tests.support.backups import Backups, backups, files_under, mounted, must
 from tests.support.builders import a_tick, build
 from tests.support.places import new_place
 from tests.support.trees import differences, snapshot_of
@@ -86,12 +87,12 @@ class Worker:
             os.close(descriptor)
         return filler
 
-    async def run(self) -> list[AnyEvent]:
+    async def run(self, *, dry_run: bool = False) -> list[AnyEvent]:
         """Work off the tick of a new slot; returns what that added to the log."""
         known = len(await self.events.read_stream(host_stream(self.backup.host.name)))
         self.ticks += 1
         slot = SystemClock().now().replace(microsecond=0) + timedelta(seconds=self.ticks)
-        tick: Tick = a_tick(self.backup.host.name, slot)
+        tick: Tick = a_tick(self.backup.host.name, slot, dry_run=dry_run)
         assert await self.handler.handle(tick) == Done()
         return [event.event for event in (await self.events.read_stream(host_stream(self.backup.host.name)))[known:]]
 
@@ -237,3 +238,20 @@ async def test_a_host_beyond_its_quota_is_refused_with_the_numbers(place: Path, 
         assert failed.code == "quota"
         assert "uses 2.0 GiB of its quota of 1.0 GiB" in failed.message
         assert "quota_gib" in failed.hint
+
+
+async def test_a_dry_run_says_so_before_and_changes_nothing(place: Path, log: EventLog, bus: Bus) -> None:
+    async with worker(place, log, bus, quota_gib=1) as at_work:
+        at_work.write("small", 1000)
+        await at_work.completed()
+        at_work.write("large", 12 * MIB)
+        at_work.leave_free(12 * MIB)
+        before, names = snapshot_of(at_work.backup.store.root), files_under(at_work.backup.store.root)
+        (found,) = await at_work.run(dry_run=True)
+        assert isinstance(found, DryRunCompleted)
+        assert not found.ok
+        assert found.findings[0].startswith("The drive has 12.0 MiB free")
+        assert any("1 of 2 files, 12.0 MiB of 12.0 MiB" in sentence for sentence in found.findings)
+        assert "The host uses 1,000 bytes of its quota of 1.0 GiB." in found.findings
+        assert differences(before, snapshot_of(at_work.backup.store.root)) == []
+        assert files_under(at_work.backup.store.root) == names
