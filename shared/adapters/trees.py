@@ -266,8 +266,8 @@ class _Crew:
             if free > 0 and not worker.working and self._set_to_work(worker, pace):
                 free -= 1
         if free > 0 and not self._folders:
-            for worker in at_work:
-                if not worker.asked:
+            for worker in self._workers:
+                if worker.working and not worker.asked:
                     worker.tell(tree_worker.GIVE)
                     worker.asked = True
 

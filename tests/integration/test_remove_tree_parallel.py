@@ -272,13 +272,39 @@ async def test_a_worker_that_is_killed_ends_it_all(place: Path) -> None:
 
 async def test_what_a_worker_says_last_is_heard(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it ends with something unread, the kernel reports that first and what it said afterwards."""
-    words = "import sys, _socket as s; line = s.socket(fileno=int(sys.argv[3])); line.recv(99)\n"
-    words += "line.recv(99, s.MSG_PEEK); line.send(b'e31 the name')"
+    words = "import os, sys, _socket as s; line = s.socket(fileno=int(sys.argv[3])); line.recv(99)\n"
+    words += f"line.recv(99, s.MSG_PEEK)\nwhile not os.path.exists({str(place / 'deaf')!r}): pass\n"
+    words += f"line.send(b'e31 the name'); line.close(); os.mkdir({str(place / 'gone')!r})"
     monkeypatch.setattr(trees, "BOOT", words)
     (place / "tree").mkdir()
-    with pytest.raises(OSError, match="the name") as refused:
-        await remove(place / "tree")
+
+    def busy() -> bool:
+        """From the second time on nobody listens here until it has gone."""
+        if (place / "asked").exists():
+            (place / "deaf").touch()
+            while not (place / "gone").exists():
+                pass
+        (place / "asked").touch()
+        return False
+
+    with open_directory(place) as here, pytest.raises(OSError, match="the name") as refused:
+        await remove_tree("tree", at=here, busy=busy)
     assert refused.value.errno == errno.EMLINK
+
+
+async def test_a_worker_that_is_to_wait_waits_until_it_may_go_on() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        line = tree_worker.Line(theirs.detach())
+        ours.send(tree_worker.WAIT)
+        passing = asyncio.create_task(asyncio.to_thread(line.passed, tree_worker.LISTEN_ENTRIES))
+        await asyncio.wait([passing], timeout=0.2)
+        assert not passing.done()
+        ours.send(tree_worker.GIVE)
+        ours.send(tree_worker.SLOW)
+        async with asyncio.timeout(5):
+            assert await passing  # and it heard meanwhile that it is to give something away
+        line._socket.close()  # a worker's process just ends
 
 
 async def test_a_cancelled_removal_leaves_no_process(place: Path) -> None:
