@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from shared.adapters.trees import remove_tree
-
 from services.retention.recovery import purged_event
 from services.retention.run import Thinning
+from shared.adapters.drive_use import OthersSync
+from shared.adapters.jobs_under_way import JobsUnderWay
 from shared.adapters.threads import in_thread, to_the_end
 from shared.adapters.trash import Trashed, for_purge, remove_archive, tidy, unmark
+from shared.adapters.trees import remove_tree
 from shared.domain.errors import PointInUse
 from shared.domain.events import Kind
 from shared.domain.host_state import TrashedPoint
@@ -41,4 +42,11 @@ async def purge(thinning: Thinning, due: TrashedPoint) -> bool:
 async def _remove(thinning: Thinning, trashed: Trashed, bin_: int) -> int:
     if trashed.kind is Kind.ARCHIVE:
         return await to_the_end(remove_archive, thinning.folder, trashed)
-    return await remove_tree(trashed.name, at=bin_, pass_fds=(thinning.lock.descriptor,))
+    syncing, working = OthersSync(thinning.store.descriptor), JobsUnderWay(thinning.store)
+    return await remove_tree(
+        trashed.name,
+        at=bin_,
+        pass_fds=(thinning.lock.descriptor,),
+        # Nobody waits for a purge: whoever does something that is waited for comes first.
+        busy=lambda: working() or syncing(),
+    )
