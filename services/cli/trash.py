@@ -11,13 +11,13 @@ import rich_click as click
 
 from services.cli import session
 from services.cli.output import ago, duration, json_option, print_json, say, table
+from services.retention.recovery import undeleted_event
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.trash import Trashed, bring_back, contents
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
-from shared.domain.events import Job, NewEvent, PointUndeleted
+from shared.domain.events import Job
 from shared.domain.host_state import HostState, TrashedPoint
-from shared.domain.ids import derived_id
 from shared.domain.names import HostName, host_stream, parse_host_name
 
 
@@ -70,9 +70,8 @@ async def _undelete(settings: Settings, host: HostName, wanted: str) -> str:
                 found = await asyncio.to_thread(_find, folder, wanted)
                 await asyncio.to_thread(bring_back, folder, found)
                 await asyncio.to_thread(folder.point_links)
-            fact = PointUndeleted(kind=found.kind, point=found.name, by=f"{getpass.getuser()}@{os.uname().nodename}")
-            identity = derived_id("undeleted", host, str(found.run), found.key)
-            await log.append(host_stream(host), None, [NewEvent(identity, fact)])
+            told = undeleted_event(host, found, f"{getpass.getuser()}@{os.uname().nodename}")
+            await log.append(host_stream(host), None, [told])
     finally:
         store.close()
     return found.key

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from shared.adapters.restore_points import archives, foreign, golden_copies
+from shared.adapters.held_locks import held_places, place_of
+from shared.adapters.restore_points import FOLDERS, archives, foreign, golden_copies
 from shared.adapters.store import HostFolder
-from shared.adapters.trash import Trashed, contents, is_in_use
+from shared.adapters.trash import Trashed, contents
 from shared.domain.events import Kind
 from shared.domain.host_state import HostState, point_key
 from shared.domain.inventory import facts_of_log
@@ -20,7 +23,10 @@ from shared.domain.restore_points import Facts
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """What a host's folder held when it was looked at. `points` and `in_use` are keys, `foreign` are paths."""
+    """What a host's folder held when it was looked at. `points` and `in_use` are keys, `foreign` are paths.
+
+    `in_use` is what the kernel told; removing takes the lock itself.
+    """
 
     points: frozenset[str]
     in_use: frozenset[str]
@@ -40,7 +46,7 @@ def look_at_drive(folder: HostFolder) -> Drive:
     ]
     return Drive(
         points=frozenset(point_key(kind, name) for kind, name in names),
-        in_use=frozenset(point_key(kind, name) for kind, name in names if is_in_use(folder, kind, name)),
+        in_use=_in_use(folder, names),
         current=_target(folder, "current"),
         latest=_target(folder, "latest"),
         trash=trash,
@@ -62,6 +68,17 @@ def facts_of(state: HostState, drive: Drive, policy_changed_at: datetime | None,
         not_in_log=_sorted(drive.points - known),
         policy_changed_at=policy_changed_at,
     )
+
+
+def _in_use(folder: HostFolder, names: Iterable[tuple[Kind, str]]) -> frozenset[str]:
+    held = held_places()
+    found = set()
+    for kind, name in names:
+        with suppress(FileNotFoundError):
+            status = os.stat(f"{FOLDERS[kind]}/{name}", dir_fd=folder.descriptor, follow_symlinks=False)
+            if place_of(status) in held:
+                found.add(point_key(kind, name))
+    return frozenset(found)
 
 
 def _target(folder: HostFolder, link: str) -> SnapshotName | None:

@@ -114,7 +114,7 @@ class Retention:
         state = await self.log.read(host)
         if state is None:
             return None
-        if facts := recovered(host, state, drive.trash):
+        if facts := recovered(host, state, drive):
             await self.log.record(host, facts)
             await self.log.refresh(host, state)
         if drive.points - {point.key for point in points_of(state)}:

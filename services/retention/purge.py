@@ -7,7 +7,7 @@ import logging
 from services.retention.recovery import purged_event
 from services.retention.run import Thinning
 from shared.adapters.drive_use import OthersSync
-from shared.adapters.jobs_under_way import JobsUnderWay
+from shared.adapters.held_locks import JobsUnderWay
 from shared.adapters.threads import in_thread, to_the_end
 from shared.adapters.trash import Trashed, for_purge, remove_archive, tidy, unmark
 from shared.adapters.trees import remove_tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -47,7 +47,8 @@ class Thinning:
 
     def facts(self) -> Facts:
         """What a plan is made of now."""
-        return facts_of(self.state, self.drive, self.policy_changed_at, self.clock.now())
+        drive = replace(self.drive, in_use=self.drive.in_use | self.in_use)
+        return facts_of(self.state, drive, self.policy_changed_at, self.clock.now())
 
     async def record(self, step: int, event: AnyEvent) -> None:
         """Keep a fact of this run."""

@@ -62,13 +62,13 @@ async def _remove(thinning: Thinning) -> RetentionPlan:
     while True:
         await thinning.log.refresh(thinning.host, thinning.state)
         made = plan(thinning.facts(), policy, thinning.clock.now(), hold_of(thinning.state))
-        going = [verdict for verdict in made.removals if verdict.point.key not in thinning.in_use]
-        if made.refused or not going:
+        if made.refused or not made.removals:
             return made
-        key = going[0].point.key
+        first = made.removals[0]
+        key = first.point.key
         thinning.store.check()
         try:
-            if await remover.remove(going[0], thinning.state):
+            if await remover.remove(first, thinning.state):
                 thinning.removed += 1
                 thinning.drive = replace(thinning.drive, points=thinning.drive.points - {key})
             else:

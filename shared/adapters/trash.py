@@ -47,17 +47,6 @@ def alone(folder: HostFolder, kind: Kind, name: str) -> Iterator[None]:
         yield
 
 
-def is_in_use(folder: HostFolder, kind: Kind, name: str) -> bool:
-    """Whether somebody reads this restore point now."""
-    try:
-        with alone(folder, kind, name):
-            return False
-    except PointInUse:
-        return True
-    except FileNotFoundError:
-        return False
-
-
 def throw_away(folder: HostFolder, run: UUID, kind: Kind, name: str) -> None:
     """Move a restore point to the trash, durably. Raises OSError; then it is where it was.
 

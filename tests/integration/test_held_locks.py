@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.jobs_under_way import JobsUnderWay
+from shared.adapters.held_locks import JobsUnderWay
 from shared.adapters.store import Store
 from shared.domain.events import Job
 from shared.domain.names import HostName
