@@ -47,9 +47,9 @@ async def pack(
     with ExitStack() as stack:
         line = _Line(tree, target, b"".join(name + b"\0" for name in names), tuple(pass_fds), stack)
         async with AsyncExitStack() as running:
-            ahead = await running.enter_async_context(await line.readahead())
             packer = await running.enter_async_context(await line.packer(compression))
             reader = await running.enter_async_context(await line.tar(complaints))
+            ahead = await running.enter_async_context(await line.readahead())
             line.close_pipe()
             survey, (code, said) = await _both(last_report(ahead), _packing(reader, packer, ahead, report))
     packed = judgement.packed(said, code, complaints)
