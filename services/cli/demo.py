@@ -20,6 +20,7 @@ from services.cli import session
 from services.cli.demo_account import tell
 from services.cli.demo_home import build_home, change_home
 from services.cli.output import say, size
+from services.cli.words import in_words
 from services.embedded.sshd import ThrowawaySshd
 from services.embedded.system import Connections, System
 from shared.adapters import filesystem, journal
@@ -27,7 +28,14 @@ from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import Settings, load_settings
 from shared.domain.errors import BackupManagerError
-from shared.domain.events import SnapshotCompleted, SnapshotFailed
+from shared.domain.events import (
+    ArchiveCompleted,
+    ArchiveFailed,
+    GoldenCompleted,
+    GoldenFailed,
+    SnapshotCompleted,
+    SnapshotFailed,
+)
 from shared.domain.messages import TRIGGER_SUBJECT
 from shared.domain.names import StoreName, host_stream, parse_host_name
 
@@ -89,8 +97,36 @@ async def _story(settings: Settings, connections: Connections, place: Path, stop
         second = await _next_snapshot(log, after=first, stop=stop)
         if first is not None and second is not None:
             await tell(settings, log, HOST, first, second)
+            await _tell_heavy(log, stop)
     finally:
         await log.close()
+
+
+async def _tell_heavy(log: EventLog, stop: asyncio.Event) -> None:
+    """Say what became of the first snapshot meanwhile: an archive, and the golden copy of this month."""
+    waiting = asyncio.create_task(_heavy(log))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({waiting, stopping}, timeout=SNAPSHOT_TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            say("")
+            for sentence in waiting.result():
+                say(sentence)
+    finally:
+        for task in (waiting, stopping):
+            task.cancel()
+        await asyncio.gather(waiting, stopping, return_exceptions=True)
+
+
+async def _heavy(log: EventLog) -> list[str]:
+    told: dict[type, str] = {}
+    async for page in log.follow(0):
+        for recorded in page:
+            if isinstance(recorded.event, ArchiveCompleted | GoldenCompleted | ArchiveFailed | GoldenFailed):
+                told[type(recorded.event)] = in_words(recorded.event)
+        if told.keys() & {ArchiveCompleted, ArchiveFailed} and told.keys() & {GoldenCompleted, GoldenFailed}:
+            break
+    return list(told.values())
 
 
 async def _next_snapshot(
@@ -182,5 +218,12 @@ def _invite(place: Path) -> None:
     command = shutil.which("backup-manager") or "backup-manager"
     say("\nIt goes on running until Ctrl-C. Look around from another terminal:")
     say(f"  export BACKUP_ENV_FILE={place}/demo.env BACKUP_TOML_FILE={place}/backup.toml")
-    for words in ("status", f"snapshots {HOST}", "events --follow", "trigger --wait", "audit"):
+    for words in (
+        "status",
+        f"snapshots {HOST}",
+        "events --follow",
+        "trigger --wait",
+        f"plan {HOST} --at 2099-01-01",
+        "audit",
+    ):
         say(f"  {command} {words}")

@@ -30,6 +30,7 @@ TOOLS: Final = {
     "ssh-keygen": "Install the package openssh-client.",
     "setpriv": "Install the package util-linux.",
     "sort": "Install the package coreutils.",
+    "tar": "Install the package tar (GNU tar).",
 }
 MIN_FREE_PERCENT: Final = 10
 GOOD, WARNING, BAD = "ok", "warning", "problem"
