@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from services.archiver import steps
 from services.archiver.archive import Work, make_archive
+from services.archiver.due import Due, foreseen, what_is_due
 from services.archiver.failure import as_failure
 from services.archiver.golden import make_golden
 from services.archiver.pack import Compression
 from services.archiver.progress import Progress
 from services.archiver.recovery import recovered
-from services.archiver.space import archive_need, golden_need
+from services.archiver.space import archive_need, check_room, golden_need
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock
 from shared.adapters.journal import about
@@ -35,17 +35,16 @@ from shared.domain.events import (
     ArchiveCancelled,
     ArchiveFailed,
     ArchiveStarted,
+    DryRunCompleted,
     GoldenFailed,
     Job,
     NewEvent,
     SlotSkipped,
 )
-from shared.domain.heavy import due_golden, why_no_archive
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream
-from shared.domain.room import Need, why_no_room, why_over_quota
 from shared.domain.schedule import newest_slot
 from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
@@ -55,20 +54,6 @@ CLOCKS_DIFFER: Final = timedelta(minutes=5)
 LOG_RETRY_SECONDS: Final = 30.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What is to be made of a snapshot: an archive unless `why_not` says why not, and a golden copy when named."""
-
-    snapshot: StoredSnapshot
-    why_not: str
-    golden: str | None
-
-    @property
-    def nothing(self) -> bool:
-        """Whether there is nothing to do."""
-        return self.why_not != "" and self.golden is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +91,8 @@ class Archiver:
         if host is None or host.store != self.store.identity.name:
             log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
             return Done()
+        if tick.dry_run:
+            return await self._dry_run(host, tick)
         try:
             with self.store.folder(tick.host) as folder, folder.locked(Job.ARCHIVE) as lock:
                 return await self._handle_on_drive(host, folder, lock, tick)
@@ -135,11 +122,28 @@ class Archiver:
         if by := await self.cancels.called_off_by(host.name, slot):
             await self._skip(host.name, slot, f"called off by {by}")
             return Done()
-        due = self._due(folder, state, slot)
+        due = what_is_due(folder, state, slot, self.settings)
         if isinstance(due, str) or due.nothing:
             await self._skip(host.name, slot, due if isinstance(due, str) else due.why_not)
             return Done()
         return await self._run(Assignment(host, folder, lock, slot, state), due)
+
+    async def _dry_run(self, host: HostSettings, tick: Tick) -> Disposition:
+        """Say what would be made, and whether it would fit. Nothing is written into the host's folder."""
+        state = await self.log.read(host.name)
+        if state is None:
+            return RetryIn(LOG_RETRY_SECONDS)
+        try:
+            with self.store.existing_folder(host.name) as folder:
+                due = what_is_due(folder, state, tick.slot, self.settings)
+            ok, findings = foreseen(due, state, host, self.store)
+        except (OSError, StoreRefused) as error:
+            ok, findings = False, (f"The host's folder cannot be read: {error}",)
+        run = run_id(self.clock.unix_ms(), secrets.randbits(58))
+        fact = DryRunCompleted(run=run, slot=tick.slot, job=Job.ARCHIVE, ok=ok, findings=findings)
+        identity = _slot_id("archive-dry-run", host.name, tick.slot)
+        await self.log.events.append(host_stream(host.name), None, [NewEvent(identity, fact)])
+        return Done()
 
     async def _recover(self, host: HostName, folder: HostFolder) -> HostState | None:
         """The host's state after recovery, or None while the log is away. The caller holds the lock."""
@@ -153,25 +157,6 @@ class Archiver:
             await self.log.record(host, facts)
             state = await self.log.read(host)
         return state
-
-    def _due(self, folder: HostFolder, state: HostState, slot: datetime) -> Due | str:
-        """What is to be made, or why there is nothing to make it of."""
-        current = (folder.link_target("current") or "").removeprefix("hourly/")
-        snapshot = next((found for found in folder.snapshots() if found.name == current), None)
-        if snapshot is None:
-            return "there is no complete snapshot yet"
-        settings = self.settings
-        made = [(archive.snapshot, archive.slot) for archive in state.archives.values()]
-        asked = state.requested_slot == slot
-        why_not = why_no_archive(snapshot.name, slot, made, settings.tar_interval_hours, asked=asked)
-        golden = due_golden(
-            snapshot.marker.event.slot,
-            state.golden,
-            ZoneInfo(settings.tz),
-            settings.snapshot_day_of_month,
-            wanted=settings.keep_monthly_snapshots,
-        )
-        return Due(snapshot, why_not, golden)
 
     async def _run(self, given: Assignment, due: Due) -> Disposition:
         run, name = run_id(self.clock.unix_ms(), secrets.randbits(58)), given.host.name
@@ -218,7 +203,7 @@ class Archiver:
     async def _golden(self, host: HostName, work: Work, name: str) -> None:
         try:
             need = golden_need(work.snapshot.marker.event)
-            self._check_room(need, None, 0)
+            check_room(self.store, need)
             made = await make_golden(work, name, self.clock)
         except (BackupManagerError, OSError) as error:
             failed = as_failure(error)
@@ -240,7 +225,7 @@ class Archiver:
         settings, host, state = self.settings, given.host, given.state
         progress = Progress(self.log, self.clock, host.name, work.run, work.snapshot.marker.event)
         try:
-            self._check_room(archive_need(state, work.snapshot.marker.event), host.quota_bytes, state.used_bytes())
+            check_room(self.store, archive_need(state, work.snapshot.marker.event), host, state)
             compression = Compression(settings.tar_format, settings.tar_compression_level)
             made = await make_archive(work, compression, self.clock, progress.tell)
         except (BackupManagerError, OSError) as error:
@@ -248,13 +233,6 @@ class Archiver:
         await self._record(host.name, work.run, steps.COMPLETED, made)
         log.info("Archive %s: %s entries, %s bytes.", made.archive, f"{made.members:,}", f"{made.size_bytes:,}")
         return Done()
-
-    def _check_room(self, need: Need, quota_bytes: int | None, used_bytes: int) -> None:
-        """Raises RunFailed when what is to be made does not fit."""
-        if reason := why_no_room(self.store.room(), need):
-            raise RunFailed(reason, "Free some room, or thin out sooner: see the retention settings.", code="no_room")
-        if reason := why_over_quota(used_bytes, quota_bytes, need):
-            raise RunFailed(reason, "Raise quota_gib of this host, or keep less of it.", code="quota")
 
     async def _failed(self, host: HostName, work: Work, attempt: int, error: RunFailed) -> Disposition:
         final = not error.transient or attempt >= self.settings.timing.max_attempts

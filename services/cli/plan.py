@@ -94,7 +94,7 @@ async def _facts_of_now(settings: Settings, host: HostName, state: HostState, lo
         return msgspec.structs.replace(facts_of_log(state, now), policy_changed_at=changed_at)
     try:
         with store.existing_folder(host) as folder:
-            drive = await asyncio.to_thread(look_at_drive, folder)
+            drive = await asyncio.to_thread(look_at_drive, folder, finish_moves=False)
     finally:
         store.close()
     return facts_of(state, drive, changed_at, now)

@@ -36,9 +36,12 @@ class Drive:
     foreign: tuple[str, ...]
 
 
-def look_at_drive(folder: HostFolder) -> Drive:
-    """Look at the host's folder. Raises OSError when the drive fails; moves to the trash that were cut short end."""
-    trash = tuple(contents(folder))
+def look_at_drive(folder: HostFolder, *, finish_moves: bool) -> Drive:
+    """Look at the host's folder. Raises OSError when the drive fails.
+
+    Moves to the trash that were cut short are finished only for who holds the host's lock.
+    """
+    trash = tuple(contents(folder, finish_moves=finish_moves))
     names = [
         *((Kind.SNAPSHOT, snapshot.name) for snapshot in folder.snapshots()),
         *((Kind.ARCHIVE, archive.name) for archive in archives(folder)),

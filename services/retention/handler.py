@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from services.retention import steps
+from services.retention.dry_run import foreseen, in_sentences
 from services.retention.facts import Drive, look_at_drive
 from services.retention.recovery import recovered
 from services.retention.run import Thinning
@@ -35,6 +36,7 @@ from shared.domain.errors import (
 )
 from shared.domain.events import (
     AnyEvent,
+    DryRunCompleted,
     Job,
     NewEvent,
     RetentionAbandoned,
@@ -47,7 +49,7 @@ from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id, event_id, run_id
 from shared.domain.inventory import points_of
 from shared.domain.messages import Tick
-from shared.domain.names import HostName
+from shared.domain.names import SETTINGS_STREAM, HostName, host_stream
 from shared.domain.schedule import newest_slot
 from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
@@ -81,6 +83,8 @@ class Retention:
             log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
             return Done()
         try:
+            if tick.dry_run:
+                return await self._dry_run(tick)
             with self.store.folder(tick.host) as folder, folder.locked(Job.RETENTION) as lock:
                 return await self._handle_on_drive(host, folder, lock, tick)
         except StoreRefused as error:
@@ -91,7 +95,7 @@ class Retention:
             return RetryIn(LOG_RETRY_SECONDS)
 
     async def _handle_on_drive(self, host: HostSettings, folder: HostFolder, lock: FileLock, tick: Tick) -> Disposition:
-        drive = await in_thread(look_at_drive, folder)
+        drive = await in_thread(look_at_drive, folder, finish_moves=True)
         state = await self._recover(host.name, drive)
         if state is None:
             return RetryIn(LOG_RETRY_SECONDS)
@@ -108,6 +112,23 @@ class Retention:
             run, host.name, slot, self.settings, self.store, folder, lock, self.log, self.clock, state, drive
         )
         return await self._run(thinning)
+
+    async def _dry_run(self, tick: Tick) -> Disposition:
+        """Say what would be removed. Nothing is written into the host's folder."""
+        state = await self.log.read(tick.host)
+        if state is None:
+            return RetryIn(LOG_RETRY_SECONDS)
+        recorded, now = await self.log.events.read_stream(SETTINGS_STREAM), self.clock.now()
+        try:
+            made = await foreseen(tick.host, state, self.store, self.settings, recorded=recorded, now=now)
+            ok, words = not made.refused, in_sentences(made)
+        except (OSError, StoreRefused) as error:
+            ok, words = False, (f"The host's folder cannot be read: {error}",)
+        run = run_id(self.clock.unix_ms(), secrets.randbits(58))
+        fact = DryRunCompleted(run=run, slot=tick.slot, job=Job.RETENTION, ok=ok, findings=words)
+        identity = derived_id("retention-dry-run", tick.host, tick.slot.isoformat())
+        await self.log.events.append(host_stream(tick.host), None, [NewEvent(identity, fact)])
+        return Done()
 
     async def _recover(self, host: HostName, drive: Drive) -> HostState | None:
         """The host's state after recovery, or None while the log is away. The caller holds the lock."""

@@ -77,8 +77,8 @@ def bring_back(folder: HostFolder, trashed: Trashed) -> None:
         rename_new(trashed.name, trashed.name, source_at=bin_, target_at=place)
 
 
-def contents(folder: HostFolder) -> list[Trashed]:
-    """What lies in the trash, oldest run first; moves that were cut short are finished on the way."""
+def contents(folder: HostFolder, *, finish_moves: bool = True) -> list[Trashed]:
+    """What lies in the trash, oldest run first; moves that were cut short are finished on the way, if wanted."""
     found = []
     with open_directory(TRASH, at=folder.descriptor) as trash:
         for entry in sorted(os.listdir(trash)):
@@ -87,22 +87,27 @@ def contents(folder: HostFolder) -> list[Trashed]:
             except ValueError:
                 continue  # not ours
             with suppress(NotADirectoryError), open_directory(entry, at=trash) as of_run:
-                found += _of_run(folder, run, of_run)
+                found += _of_run(folder, run, of_run, finish_moves)
     return found
 
 
-def _of_run(folder: HostFolder, run: UUID, of_run: int) -> list[Trashed]:
+def _of_run(folder: HostFolder, run: UUID, of_run: int, finish_moves: bool) -> list[Trashed]:
     found = []
     for kind in Kind:
         with suppress(FileNotFoundError), open_directory(kind, at=of_run) as bin_:
             for name in sorted(os.listdir(bin_)):
                 if kind is Kind.ARCHIVE and (name.startswith(".") or name.endswith(CHECKSUM_SUFFIX)):
                     continue
-                with open_directory(FOLDERS[kind], at=folder.descriptor) as place:
-                    if name not in os.listdir(place):  # a younger archive of this name keeps its own record
-                        _follow(kind, name, source_at=place, target_at=bin_)
+                if finish_moves:
+                    _finish_move(folder, kind, name, bin_)
                 found.append(Trashed(run, kind, name))
     return found
+
+
+def _finish_move(folder: HostFolder, kind: Kind, name: str, bin_: int) -> None:
+    with open_directory(FOLDERS[kind], at=folder.descriptor) as place:
+        if name not in os.listdir(place):  # a younger archive of this name keeps its own record
+            _follow(kind, name, source_at=place, target_at=bin_)
 
 
 def unmark(folder: HostFolder, trashed: Trashed) -> None:

@@ -75,13 +75,14 @@ def _waits(
     *,
     patient: bool,
 ) -> bool:
+    snapshot = (Job.SNAPSHOT, cadence.host)
     if cadence.after is None or (cadence.after, cadence.host) not in intervals:
         return False
+    if snapshot in intervals and snapshot not in settled:
+        return True
     first = (cadence.after, cadence.host)
     done = settled.get(first)
-    if done is None:
-        return patient or cadence.after is Job.SNAPSHOT
-    return patient and done < newest_slot(intervals[first], slot)
+    return patient and (done is None or done < newest_slot(intervals[first], slot))
 
 
 def next_due(plans: Iterable[Cadence], now: datetime) -> datetime | None:

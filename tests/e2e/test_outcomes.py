@@ -25,6 +25,7 @@ from shared.domain.events import (
     MessageRejected,
     Recorded,
     RequestRefused,
+    RetentionCompleted,
     SnapshotCompleted,
     SnapshotFailed,
     SnapshotStarted,
@@ -35,18 +36,18 @@ from tests.support.trees import differences, snapshot_of
 
 Fact = TypeVar("Fact", bound=Event)
 
-EVERY_DAY = "SNAPSHOT_INTERVAL_HOURS=24\n"
+EVERY_DAY = "SNAPSHOT_INTERVAL_HOURS=24\nTAR_INTERVAL_HOURS=24\n"
 """So that no slot begins while a test looks, whatever the time is."""
 
 
 @asynccontextmanager
 async def running(place: Path, *hosts: str, env: str = EVERY_DAY) -> AsyncIterator[Installation]:
-    """A running system whose hosts have had their first snapshot."""
+    """A running system whose hosts have had their first snapshot, archive and retention."""
     async with installation(place, hosts, env=env) as system:
         make_homes(system)
         await system.start()
         await system.wait_for(
-            lambda events: len(of_type(events, SnapshotCompleted)) == len(hosts), what="The first snapshots"
+            lambda events: len(of_type(events, RetentionCompleted)) == len(hosts), what="The first run of every job"
         )
         yield system
 

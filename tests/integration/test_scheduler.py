@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,8 +15,9 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
-from services.scheduler import service
+from services.scheduler import handler, service
 from services.scheduler.handler import Scheduler
 from services.scheduler.service import serve
 from shared.adapters.bus_layout import TICKS, TRIGGERS
@@ -86,6 +87,16 @@ def now() -> datetime:
     return SystemClock().now()
 
 
+@pytest.fixture(autouse=True)
+def one_job(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told here of publishing holds for every job: so, but where it is about them, there is only one."""
+    if "all_jobs" not in request.keywords:
+        every = handler.cadences
+        monkeypatch.setattr(
+            handler, "cadences", lambda settings: [one for one in every(settings) if one.job is Job.SNAPSHOT]
+        )
+
+
 async def publish(raw: Client, subject: str, body: bytes = b"") -> None:
     """What `nats pub` does."""
     await raw.publish(subject, body)
@@ -95,7 +106,10 @@ async def publish(raw: Client, subject: str, body: bytes = b"") -> None:
 async def ticks_on(js: JetStreamContext) -> list[Tick]:
     """Everything that is pending."""
     state = (await js.stream_info(TICKS)).state
-    messages = [await js.get_msg(TICKS, number) for number in range(state.first_seq, state.last_seq + 1)]
+    messages = []
+    for number in range(max(1, state.first_seq), state.last_seq + 1):
+        with suppress(NotFoundError):  # settled out of order
+            messages.append(await js.get_msg(TICKS, number))
     return [decode_tick(message.subject or "", message.data or b"") for message in messages]
 
 
@@ -106,14 +120,14 @@ async def until_stored(js: JetStreamContext, number: int) -> list[Tick]:
     return await ticks_on(js)
 
 
-async def settle_everything(bus: Bus, log: EventLog, number: int) -> list[Tick]:
+async def settle_everything(bus: Bus, log: EventLog, number: int, job: Job = Job.SNAPSHOT) -> list[Tick]:
     """Work so many ticks off as a worker that skips everything."""
-    inbox = bus.ticks(Job.SNAPSHOT, "main")
+    inbox = bus.ticks(job, "main")
     worked = []
     for _ in range(number):
         delivery = await delivered(inbox)
         tick = decode_tick(delivery.subject, delivery.body)
-        await log.append(host_stream(tick.host), None, [new(build(SlotSkipped, slot=tick.slot))])
+        await log.append(host_stream(tick.host), None, [new(build(SlotSkipped, job=job, slot=tick.slot))])
         await delivery.done()
         worked.append(tick)
     await inbox.leave()
@@ -341,7 +355,6 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "an option of ssh in the subject": ("backup.trigger.-oProxyCommand=x", b""),
     "a wildcard in the subject": ("backup.trigger.*", b""),
     "everything in the subject": ("backup.trigger.>", b""),
-    "a job without a worker": ("backup.trigger", b'{"job":"archive"}'),
     "a job nobody knows": ("backup.trigger", b'{"job":"sweep"}'),
     "2 MB": ("backup.trigger", OVERSIZED),
     "binary": ("backup.trigger", b"\x00\xff\xfe{\x1b[2J" * 9),
@@ -517,3 +530,31 @@ async def test_after_a_killed_bus_wishes_are_granted_again(
         await nats_server.start()
         await bus.publish_trigger(Trigger(hosts=("host-01",)))
         await first_that(log, lambda event: event.stream == "host-host-01" and of(BackupRequested)(event))
+
+
+@pytest.mark.all_jobs
+async def test_the_archive_follows_the_snapshot_and_the_retention_the_archive(
+    bus: Bus, log: EventLog, settings: Settings, js: JetStreamContext
+) -> None:
+    at = newest_slot(4, now())
+    scheduler = a_scheduler(settings, bus, log)
+
+    for job in (Job.SNAPSHOT, Job.ARCHIVE, Job.RETENTION):
+        await scheduler.publish_due(at)
+        assert {(tick.job, tick.slot) for tick in await ticks_on(js)} == {(job, at)}
+        await settle_everything(bus, log, 20, job)
+        scheduler.state = replay([await everything(log)])
+    await scheduler.publish_due(at)
+    assert await ticks_on(js) == []
+
+
+@pytest.mark.all_jobs
+@pytest.mark.parametrize("job", list(Job))
+async def test_every_job_can_be_asked_for(
+    job: Job, bus: Bus, log: EventLog, settings: Settings, js: JetStreamContext
+) -> None:
+    async with scheduling(settings):
+        await bus.publish_trigger(Trigger(hosts=("host-03",), job=job, dry_run=True))
+        while not (found := [tick for tick in await ticks_on(js) if tick.dry_run]):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.02)
+    assert [(tick.job, tick.host) for tick in found] == [(job, "host-03")]
