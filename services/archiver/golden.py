@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from shared.adapters.trees import Linked, link_tree
-
 from services.archiver import steps
 from services.archiver.archive import Work
 from shared.adapters import filesystem
@@ -14,6 +12,7 @@ from shared.adapters.filesystem import open_directory
 from shared.adapters.restore_points import UNFINISHED, GoldenRecord, complete_golden
 from shared.adapters.store import MARKER_FILE
 from shared.adapters.threads import in_thread, to_the_end
+from shared.adapters.trees import Linked, link_tree
 from shared.domain.errors import RunFailed
 from shared.domain.events import GoldenCompleted, SnapshotCompleted
 from shared.domain.ids import event_id
