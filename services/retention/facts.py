@@ -58,16 +58,18 @@ def look_at_drive(folder: HostFolder, *, finish_moves: bool) -> Drive:
 
 
 def facts_of(state: HostState, drive: Drive, policy_changed_at: datetime | None, now: datetime) -> Facts:
-    """The facts of a plan. What the trash holds counts for neither side."""
+    """The facts of a plan. What lies only in the trash is no point, whatever the log has heard by now."""
     told = facts_of_log(state, now)
-    known = {point.key for point in told.points}
-    trashed = {point.key for point in drive.trash}
+    trashed = {point.key for point in drive.trash} - drive.points
+    points = tuple(point for point in told.points if point.key not in trashed)
+    known = {point.key for point in points}
     return msgspec.structs.replace(
         told,
+        points=points,
         current=drive.current or told.current,
         latest=drive.latest or told.latest,
         in_use=drive.in_use,
-        not_on_drive=_sorted(known - drive.points - trashed),
+        not_on_drive=_sorted(known - drive.points),
         not_in_log=_sorted(drive.points - known),
         policy_changed_at=policy_changed_at,
     )

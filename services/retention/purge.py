@@ -8,7 +8,7 @@ from services.retention.recovery import purged_event
 from services.retention.run import Thinning
 from shared.adapters.drive_use import OthersSync
 from shared.adapters.held_locks import JobsUnderWay
-from shared.adapters.threads import in_thread, to_the_end
+from shared.adapters.threads import in_thread, stop_if_cancelled, to_the_end
 from shared.adapters.trash import Trashed, for_purge, remove_archive, tidy, unmark
 from shared.adapters.trees import remove_tree
 from shared.domain.errors import PointInUse
@@ -28,6 +28,7 @@ async def purge(thinning: Thinning, due: TrashedPoint) -> bool:
     try:
         with for_purge(thinning.folder, trashed) as bin_:
             await to_the_end(unmark, thinning.folder, trashed)
+            stop_if_cancelled()
             entries = await _remove(thinning, trashed, bin_)
     except PointInUse:
         log.info("%s in the trash is being read and stays for now.", trashed.key)

@@ -35,6 +35,13 @@ async def to_the_end(
     return work.result()
 
 
+def stop_if_cancelled() -> None:
+    """Take the cancellation that `to_the_end` kept from taking effect. Raises CancelledError."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def _ended(work: asyncio.Future[_Result]) -> None:
     while not work.done():
         try:
