@@ -149,7 +149,7 @@ def _listed(folder: HostFolder, place: str) -> list[str]:
     try:
         with open_directory(place, at=folder.descriptor) as descriptor:
             return sorted(os.listdir(descriptor))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -184,7 +184,7 @@ def complete_golden(folder: HostFolder, partial: str, record: GoldenRecord) -> N
 def remove_unfinished(folder: HostFolder) -> int:
     """Remove what dead runs left among archives and golden copies; returns how many things. The caller has the lock.
 
-    A record whose archive never got its name is such a thing too.
+    A record whose archive never got its name is such a thing too; one whose archive lies in the trash is not.
     """
     removed = 0
     for place_name in ("archives", "monthly"):
@@ -192,16 +192,17 @@ def remove_unfinished(folder: HostFolder) -> int:
             names = set(os.listdir(place))
             left = {name for name in names if name.startswith(UNFINISHED)}
             if place_name == "archives":
-                left |= _orphaned(names, folder.host)
+                left |= _orphaned(names, folder)
             for name in sorted(left):
                 filesystem.remove_entry(name, at=place)
             removed += len(left)
     return removed
 
 
-def _orphaned(names: set[str], host: HostName) -> set[str]:
-    """The records and checksums of archives that are not there."""
-    return {name for name in names if (owner := _owner(name, host)) is not None and owner not in names}
+def _orphaned(names: set[str], folder: HostFolder) -> set[str]:
+    """The records and checksums of archives that are nowhere. On its way to the trash the archive goes first."""
+    there = names.union(*(_listed(folder, f".trash/{run}/archive") for run in _listed(folder, ".trash")))
+    return {name for name in names if (owner := _owner(name, folder.host)) is not None and owner not in there}
 
 
 def _owner(name: str, host: HostName) -> str | None:

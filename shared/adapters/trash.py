@@ -94,7 +94,7 @@ def contents(folder: HostFolder, *, finish_moves: bool = True) -> list[Trashed]:
 def _of_run(folder: HostFolder, run: UUID, of_run: int, finish_moves: bool) -> list[Trashed]:
     found = []
     for kind in Kind:
-        with suppress(FileNotFoundError), open_directory(kind, at=of_run) as bin_:
+        with suppress(FileNotFoundError, NotADirectoryError), open_directory(kind, at=of_run) as bin_:
             for name in sorted(os.listdir(bin_)):
                 if kind is Kind.ARCHIVE and (name.startswith(".") or name.endswith(CHECKSUM_SUFFIX)):
                     continue
