@@ -57,7 +57,7 @@ async def _catch_up(thinning: Thinning) -> None:
     thinning.policy_changed_at = policy_changed_at(settings, thinning.settings.described(), thinning.clock.now())
     await thinning.log.refresh(thinning.host, thinning.state)
     if thinning.facts().not_on_drive:  # most likely it was made only after somebody looked
-        thinning.drive = await in_thread(look_at_drive, thinning.folder)
+        thinning.drive = await in_thread(look_at_drive, thinning.folder, finish_moves=True)
 
 
 async def _trust_clock(thinning: Thinning) -> None:

@@ -208,7 +208,7 @@ class Bench:
 
     def drive(self) -> Drive:
         """What lies there now."""
-        return look_at_drive(self.folder)
+        return look_at_drive(self.folder, finish_moves=True)
 
     async def purged(self) -> list[str]:
         """What was purged, in order."""
