@@ -18,13 +18,19 @@ def archives(*, host: str, as_json: bool) -> None:
     """The archives of HOST, oldest first."""
     settings = session.settings_here()
     name = parse_host_name(host)
-    found = sorted(session.run(_known(settings, name)).archives.values(), key=lambda archive: archive.slot)
+    found = sorted(session.run(_known(settings, name)).archives.values(), key=lambda archive: archive.stands_for)
     if as_json:
         print_json(found)
         return
     now = session.now()
     rows = [
-        [archive.name, ago(archive.slot, now), f"{archive.members:,}", size(archive.size_bytes), archive.sha256[:16]]
+        [
+            archive.name,
+            ago(archive.stands_for, now),
+            f"{archive.members:,}",
+            size(archive.size_bytes),
+            archive.sha256[:16],
+        ]
         for archive in found
     ]
     table(["ARCHIVE", "AGE", ">ENTRIES", ">SIZE", "SHA-256"], rows, empty=f"{host} has no archive yet.")

@@ -6,15 +6,18 @@ the fold.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from shared.domain.errors import NameRefused
 from shared.domain.event import Job, Kind, Quality
 from shared.domain.events_general import DryRunCompleted
 from shared.domain.events_retention import RetentionCompleted
+from shared.domain.names import parse_snapshot_name
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,6 +51,13 @@ class ArchiveState(msgspec.Struct, gc=False):
     sha256: str
     run: UUID | None = None
     taken_us: int | None = None
+
+    @property
+    def stands_for(self) -> datetime:
+        """The instant by which it ages: its slot, or that of its snapshot where a wish came between two slots."""
+        with suppress(NameRefused):
+            return max(self.slot, parse_snapshot_name(self.snapshot))
+        return self.slot
 
 
 class GoldenState(msgspec.Struct, gc=False):

@@ -48,7 +48,7 @@ def points_of(state: HostState) -> tuple[Point, ...]:
         Point(kind=Kind.SNAPSHOT, name=found.name, slot=found.slot, quality=found.quality)
         for found in state.snapshots.values()
     ]
-    archives = [Point(kind=Kind.ARCHIVE, name=found.name, slot=found.slot) for found in state.archives.values()]
+    archives = [Point(kind=Kind.ARCHIVE, name=found.name, slot=found.stands_for) for found in state.archives.values()]
     golden = [Point(kind=Kind.GOLDEN, name=found.name, slot=found.slot) for found in state.golden.values()]
     return (*snapshots, *archives, *golden)
 

@@ -69,6 +69,14 @@ def test_the_points_of_all_kinds_are_there_with_current_and_latest() -> None:
     assert (facts.current, facts.latest) == (NAME, snapshot_name(later))
 
 
+def test_an_archive_is_never_older_than_its_snapshot() -> None:
+    between = SLOT + timedelta(hours=3)
+    state = told((between, build(ArchiveCompleted, slot=SLOT, snapshot=snapshot_name(between))))
+    assert [point.slot for point in facts_of_log(state, between).points] == [between]
+    state = told((between, build(ArchiveCompleted, slot=between, snapshot=NAME)))
+    assert [point.slot for point in facts_of_log(state, between).points] == [between]
+
+
 def test_a_point_goes_to_the_trash_comes_back_and_is_left_alone_for_a_while() -> None:
     there = (SLOT, completed(SLOT))
     trashed = (SLOT + HOUR, build(PointTrashed))
