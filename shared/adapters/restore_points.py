@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from uuid import UUID
@@ -26,6 +27,9 @@ from shared.domain.names import HostName, parse_archive_name, parse_golden_name
 
 FOLDERS: Final = {Kind.SNAPSHOT: "hourly", Kind.ARCHIVE: "archives", Kind.GOLDEN: "monthly"}
 """Where the restore points of a kind lie in the host's folder."""
+
+TRASH: Final = ".trash"
+"""Where they lie when they are to go: see trash.py."""
 
 CHECKSUM_SUFFIX: Final = ".sha256"
 UNFINISHED: Final = ".partial-"
@@ -78,6 +82,11 @@ class StoredGolden:
 def record_name(archive: str) -> str:
     """The file that holds the record of an archive."""
     return f".{archive}.json"
+
+
+def parts_of(archive: str) -> tuple[str, str]:
+    """The files that belong to an archive: its record, and its checksum."""
+    return record_name(archive), archive + CHECKSUM_SUFFIX
 
 
 def archives(folder: HostFolder) -> list[StoredArchive]:
@@ -184,7 +193,8 @@ def complete_golden(folder: HostFolder, partial: str, record: GoldenRecord) -> N
 def remove_unfinished(folder: HostFolder) -> int:
     """Remove what dead runs left among archives and golden copies; returns how many things. The caller has the lock.
 
-    A record whose archive never got its name is such a thing too; one whose archive lies in the trash is not.
+    A record whose archive never got its name is such a thing too. One whose archive lies in the trash belongs to it
+    and follows it there.
     """
     removed = 0
     for place_name in ("archives", "monthly"):
@@ -192,17 +202,37 @@ def remove_unfinished(folder: HostFolder) -> int:
             names = set(os.listdir(place))
             left = {name for name in names if name.startswith(UNFINISHED)}
             if place_name == "archives":
-                left |= _orphaned(names, folder)
+                left |= _orphaned(folder, names, place)
             for name in sorted(left):
                 filesystem.remove_entry(name, at=place)
             removed += len(left)
     return removed
 
 
-def _orphaned(names: set[str], folder: HostFolder) -> set[str]:
-    """The records and checksums of archives that are nowhere. On its way to the trash the archive goes first."""
-    there = names.union(*(_listed(folder, f".trash/{run}/archive") for run in _listed(folder, ".trash")))
-    return {name for name in names if (owner := _owner(name, folder.host)) is not None and owner not in there}
+def _orphaned(folder: HostFolder, names: set[str], place: int) -> set[str]:
+    """The records and checksums of archives that are nowhere."""
+    owners = {name: owner for name in names if (owner := _owner(name, folder.host)) is not None and owner not in names}
+    if not owners:
+        return set()
+    # The retention may move an archive at this moment, there or back: it is looked for there and then here again.
+    missed = _missed_in_trash(folder)
+    here = set(os.listdir(place))
+    return {name for name, owner in owners.items() if name not in missed and owner not in here}
+
+
+def _missed_in_trash(folder: HostFolder) -> set[str]:
+    """The records and checksums that have not followed their archives yet."""
+    missed: set[str] = set()
+    with suppress(FileNotFoundError), open_directory(TRASH, at=folder.descriptor) as trash:
+        for run in os.listdir(trash):
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                open_directory(run, at=trash) as of_run,
+                open_directory(Kind.ARCHIVE, at=of_run) as bin_,
+            ):
+                lying = set(os.listdir(bin_))
+                missed.update(part for name in lying for part in parts_of(name) if part not in lying)
+    return missed
 
 
 def _owner(name: str, host: HostName) -> str | None:

@@ -12,18 +12,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
 from uuid import UUID
 
 from shared.adapters import filesystem
 from shared.adapters.filesystem import make_directory, open_directory, rename_new
-from shared.adapters.restore_points import CHECKSUM_SUFFIX, FOLDERS, record_name
+from shared.adapters.restore_points import CHECKSUM_SUFFIX, FOLDERS, TRASH, parts_of, record_name
 from shared.adapters.store import MARKER_FILE, HostFolder
 from shared.domain.errors import PointHalfGone, PointInUse
 from shared.domain.events import Kind
 from shared.domain.host_state import point_key
-
-TRASH: Final = ".trash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ def alone(folder: HostFolder, kind: Kind, name: str) -> Iterator[None]:
 
 
 def throw_away(folder: HostFolder, run: UUID, kind: Kind, name: str) -> None:
-    """Move a restore point to the trash, durably. Raises OSError; then it is where it was.
+    """Move a restore point to the trash, durably. Raises OSError; then it is where it was, or in the trash.
 
     The caller has it for himself (`alone`).
     """
@@ -130,7 +127,7 @@ def _is_marked(trashed: Trashed, bin_: int) -> bool:
 def remove_archive(folder: HostFolder, trashed: Trashed) -> int:
     """Remove an archive of the trash and what belongs to it; returns how many files went."""
     with _bin(folder, trashed) as bin_:
-        names = (record_name(trashed.name), trashed.name + CHECKSUM_SUFFIX, trashed.name)
+        names = (*parts_of(trashed.name), trashed.name)
         return sum(_remove_file(name, at=bin_) for name in names)
 
 
@@ -180,7 +177,7 @@ def _follow(kind: Kind, name: str, *, source_at: int, target_at: int) -> None:
     """Bring what belongs to an archive to where the archive is."""
     if kind is not Kind.ARCHIVE:
         return
-    for part in (record_name(name), name + CHECKSUM_SUFFIX):
+    for part in parts_of(name):
         with suppress(FileNotFoundError):
             filesystem.rename_over(part, part, source_at=source_at, target_at=target_at)
 

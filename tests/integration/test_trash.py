@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.restore_points import FOLDERS, archives, foreign, golden_copies, record_name
+from shared.adapters.restore_points import FOLDERS, archives, foreign, golden_copies, record_name, remove_unfinished
 from shared.adapters.store import MARKER_FILE, HostFolder
 from shared.adapters.trash import (
     Trashed,
@@ -139,6 +139,18 @@ def test_a_younger_archive_of_the_same_name_keeps_its_record(folder: HostFolder)
     put_archive(folder, SLOT)
     contents(folder)
     assert ARCHIVE in {archive.name for archive in archives(folder)}
+
+
+def test_the_archiver_leaves_the_record_of_an_archive_that_is_on_its_way_to_the_trash(folder: HostFolder) -> None:
+    run = a_run()
+    throw_away(folder, run, Kind.ARCHIVE, ARCHIVE)
+    bin_ = folder.path / ".trash" / str(run) / "archive"
+    before = snapshot_of(bin_)
+    for part in (record_name(ARCHIVE), f"{ARCHIVE}.sha256"):
+        (bin_ / part).rename(folder.path / "archives" / part)
+    assert remove_unfinished(folder) == 0
+    contents(folder)
+    assert differences(before, snapshot_of(bin_), root=False) == []
 
 
 def test_a_purged_archive_leaves_nothing_behind(folder: HostFolder) -> None:
