@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -69,6 +69,8 @@ def bring_back(folder: HostFolder, trashed: Trashed) -> None:
     ):
         if not _is_marked(trashed, bin_):
             raise PointHalfGone(f"Purging {trashed.key} has begun.", "It cannot be brought back.")
+        if trashed.name in os.listdir(place):  # a younger archive of this name keeps its own record
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), trashed.name)
         # The record first: without the file it makes nothing complete, and the file never stands there without it.
         _follow(trashed.kind, trashed.name, source_at=bin_, target_at=place)
         rename_new(trashed.name, trashed.name, source_at=bin_, target_at=place)
@@ -92,19 +94,20 @@ def _of_run(folder: HostFolder, run: UUID, of_run: int, finish_moves: bool) -> l
     found = []
     for kind in Kind:
         with suppress(FileNotFoundError, NotADirectoryError), open_directory(kind, at=of_run) as bin_:
-            for name in sorted(os.listdir(bin_)):
+            lying = sorted(os.listdir(bin_))
+            for name in lying:
                 if kind is Kind.ARCHIVE and (name.startswith(".") or name.endswith(CHECKSUM_SUFFIX)):
                     continue
                 if finish_moves:
-                    _finish_move(folder, kind, name, bin_)
+                    _finish_move(folder, kind, name, bin_, lying)
                 found.append(Trashed(run, kind, name))
     return found
 
 
-def _finish_move(folder: HostFolder, kind: Kind, name: str, bin_: int) -> None:
+def _finish_move(folder: HostFolder, kind: Kind, name: str, bin_: int, lying: Collection[str]) -> None:
     with open_directory(FOLDERS[kind], at=folder.descriptor) as place:
         if name not in os.listdir(place):  # a younger archive of this name keeps its own record
-            _follow(kind, name, source_at=place, target_at=bin_)
+            _follow(kind, name, source_at=place, target_at=bin_, there=lying)
 
 
 def unmark(folder: HostFolder, trashed: Trashed) -> None:
@@ -173,13 +176,14 @@ def _locked(name: str, *, at: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _follow(kind: Kind, name: str, *, source_at: int, target_at: int) -> None:
-    """Bring what belongs to an archive to where the archive is."""
+def _follow(kind: Kind, name: str, *, source_at: int, target_at: int, there: Sequence[str] = ()) -> None:
+    """Bring what belongs to an archive to where the archive is; what is `there` already is its own."""
     if kind is not Kind.ARCHIVE:
         return
     for part in parts_of(name):
-        with suppress(FileNotFoundError):
-            filesystem.rename_over(part, part, source_at=source_at, target_at=target_at)
+        if part not in there:
+            with suppress(FileNotFoundError):
+                filesystem.rename_over(part, part, source_at=source_at, target_at=target_at)
 
 
 def _remove_file(name: str, *, at: int) -> int:

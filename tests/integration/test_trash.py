@@ -77,14 +77,15 @@ def test_it_comes_back_as_it_was(folder: HostFolder, kind: Kind) -> None:
 @every_kind
 def test_nothing_is_moved_over_what_is_there(folder: HostFolder, kind: Kind) -> None:
     throw_away(folder, a_run(), kind, NAMES[kind])
-    place = folder.path / FOLDERS[kind] / NAMES[kind]
+    place = folder.path / FOLDERS[kind]
     if kind is Kind.ARCHIVE:
         put_archive(folder, SLOT)
     else:
-        place.mkdir()
+        (place / NAMES[kind]).mkdir()
+    before = snapshot_of(place)
     with pytest.raises(FileExistsError):
         bring_back(folder, contents(folder)[0])
-    assert place.exists()
+    assert differences(before, snapshot_of(place)) == []
 
 
 @every_kind
@@ -151,6 +152,18 @@ def test_the_archiver_leaves_the_record_of_an_archive_that_is_on_its_way_to_the_
     assert remove_unfinished(folder) == 0
     contents(folder)
     assert differences(before, snapshot_of(bin_), root=False) == []
+
+
+def test_the_record_that_a_dead_run_left_is_not_that_of_an_older_archive_in_the_trash(folder: HostFolder) -> None:
+    run = a_run()
+    throw_away(folder, run, Kind.ARCHIVE, ARCHIVE)
+    bin_ = folder.path / ".trash" / str(run) / "archive"
+    before = snapshot_of(bin_)
+    put_archive(folder, SLOT)
+    (folder.path / "archives" / ARCHIVE).unlink()
+    contents(folder)
+    assert differences(before, snapshot_of(bin_)) == []
+    assert remove_unfinished(folder) == 2
 
 
 def test_a_purged_archive_leaves_nothing_behind(folder: HostFolder) -> None:
