@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -77,7 +77,10 @@ def bring_back(folder: HostFolder, trashed: Trashed) -> None:
 
 
 def contents(folder: HostFolder, *, finish_moves: bool = True) -> list[Trashed]:
-    """What lies in the trash, oldest run first; moves that were cut short are finished on the way, if wanted."""
+    """What lies in the trash, oldest run first.
+
+    Moves and purges that were cut short are finished on the way, if wanted: only by who has the lock of the retention.
+    """
     found = []
     with open_directory(TRASH, at=folder.descriptor) as trash:
         for entry in sorted(os.listdir(trash)):
@@ -86,7 +89,10 @@ def contents(folder: HostFolder, *, finish_moves: bool = True) -> list[Trashed]:
             except ValueError:
                 continue  # not ours
             with suppress(NotADirectoryError), open_directory(entry, at=trash) as of_run:
-                found += _of_run(folder, run, of_run, finish_moves)
+                lying = _of_run(folder, run, of_run, finish_moves)
+                found += lying
+                if finish_moves and not lying:
+                    tidy(folder, run)  # a run that died before its first move, or after its last purge
     return found
 
 
@@ -104,7 +110,7 @@ def _of_run(folder: HostFolder, run: UUID, of_run: int, finish_moves: bool) -> l
     return found
 
 
-def _finish_move(folder: HostFolder, kind: Kind, name: str, bin_: int, lying: Collection[str]) -> None:
+def _finish_move(folder: HostFolder, kind: Kind, name: str, bin_: int, lying: Sequence[str]) -> None:
     with open_directory(FOLDERS[kind], at=folder.descriptor) as place:
         if name not in os.listdir(place):  # a younger archive of this name keeps its own record
             _follow(kind, name, source_at=place, target_at=bin_, there=lying)

@@ -166,6 +166,12 @@ def test_the_record_that_a_dead_run_left_is_not_that_of_an_older_archive_in_the_
     assert remove_unfinished(folder) == 2
 
 
+def test_what_a_dead_run_left_empty_in_the_trash_goes(folder: HostFolder) -> None:
+    (folder.path / ".trash" / str(a_run()) / "golden").mkdir(parents=True)
+    assert contents(folder) == []
+    assert names_in(folder, ".trash") == set()
+
+
 def test_a_purged_archive_leaves_nothing_behind(folder: HostFolder) -> None:
     run = a_run()
     throw_away(folder, run, Kind.ARCHIVE, ARCHIVE)
