@@ -81,7 +81,9 @@ async def _throw_away(here: Here, *, kind: Kind) -> None:
 
 
 async def _purge(here: Here, *, kind: Kind) -> None:
-    thinning = SimpleNamespace(folder=here.folder, lock=here.lock, log=_LOG, clock=SystemClock(), host=HOST)
+    thinning = SimpleNamespace(
+        store=here.store, folder=here.folder, lock=here.lock, log=_LOG, clock=SystemClock(), host=HOST
+    )
     for trashed in contents(here.folder):
         assert (trashed.kind, trashed.name) == (kind, VICTIMS[kind])
         point = GoldenState(trashed.name, SLOT, "", 0, 0)  # only its name is asked for
