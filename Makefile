@@ -1,6 +1,8 @@
 # Every target prepares what it needs by itself; ARGS goes to the command: make demo ARGS=--help
 MAKEFLAGS += --no-print-directory
-SUITES = $(wildcard tests/unit tests/contract tests/integration tests/e2e tests/faults)
+SUITES = $(wildcard tests/unit tests/contract tests/golden tests/integration tests/e2e tests/faults)
+# A file stays with one process, so that what it starts is started once.
+SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help setup dev demo up test unit contracts integration e2e faults bench lint types lock clean
 help: ## this list
@@ -19,7 +21,7 @@ up: setup ## run everything, with the settings of .env
 	@.venv/bin/backup-manager up $(ARGS)
 
 test: dev ## all tests
-	@.venv/bin/pytest -q $(SUITES) $(ARGS)
+	@.venv/bin/pytest -q $(SIDE_BY_SIDE) $(SUITES) $(ARGS)
 
 unit: dev ## tests of pure functions, in seconds
 	@.venv/bin/pytest -q tests/unit $(ARGS)
