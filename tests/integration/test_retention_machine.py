@@ -314,4 +314,4 @@ def test_nothing_that_is_protected_ever_goes(machine: type[Machine]) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert min(machine.seen[what] for what in ("runs", "removed", "purged")) >= EXAMPLES, machine.seen
+    assert min(machine.seen[what] for what in ("runs", "removed", "purged")) > 0, machine.seen

@@ -131,6 +131,7 @@ async def test_what_a_person_brought_back_stays(place: Bench) -> None:
     await place.run_at(START + HOUR)
     assert EXPIRED[1] in place.drive().points
     assert keys(await place.events(PointTrashed)).count(EXPIRED[1]) == 1
+    assert (await place.events(RetentionCompleted))[-1].refused == ()
 
 
 async def test_a_hold_that_comes_between_two_removals_stops_the_rest(place: Bench) -> None:
