@@ -19,9 +19,8 @@ import rich_click as click
 from services.cli import session
 from services.cli.demo_account import tell
 from services.cli.demo_home import build_home, change_home
-from services.cli.output import say, size
-from services.cli.words import in_words
-from services.embedded.sshd import ThrowawaySshd
+from services.cli.output import say
+from services.embedded.sshd import ThrowawaySshd, free_port
 from services.embedded.system import Connections, System
 from shared.adapters import filesystem, journal
 from shared.adapters.postgres import EventLog
@@ -38,6 +37,8 @@ from shared.domain.events import (
 )
 from shared.domain.messages import TRIGGER_SUBJECT
 from shared.domain.names import StoreName, host_stream, parse_host_name
+from shared.domain.wording import size
+from shared.domain.words import in_words
 
 HOST: Final = parse_host_name("demo")
 SNAPSHOT_TIMEOUT_SECONDS: Final = 300.0
@@ -74,7 +75,7 @@ async def _demo(folder: Path | None, *, once: bool) -> None:
             if once:
                 stop.set()
             elif not stop.is_set():
-                _invite(place)
+                _invite(settings, place)
 
         await system.run(stop, ready=ready, progress=lambda step: say(f"{step} ..."))
     say("Stopped. Nothing is left running." + ("" if folder else " The folder is gone."))
@@ -193,7 +194,8 @@ def _prepare(place: Path, sshd: ThrowawaySshd) -> Settings:
     Store.create(root, StoreName("main"), uuid.uuid4()).close()
     (place / "known_hosts").write_text(sshd.known_hosts_line(HOST) + "\n", encoding="ascii")
     (place / "demo.env").write_text(
-        f"BACKUP_ROOT={root}\nBACKUP_DATA={place / 'data'}\nHOSTS={HOST}\n", encoding="utf-8"
+        f"BACKUP_ROOT={root}\nBACKUP_DATA={place / 'data'}\nHOSTS={HOST}\nAPI_LISTEN=127.0.0.1:{free_port()}\n",
+        encoding="utf-8",
     )
     (place / "backup.toml").write_text(
         f"[hosts.{HOST}]\n"
@@ -214,9 +216,10 @@ def _environment(place: Path) -> dict[str, str]:
     }
 
 
-def _invite(place: Path) -> None:
+def _invite(settings: Settings, place: Path) -> None:
     command = shutil.which("backup-manager") or "backup-manager"
-    say("\nIt goes on running until Ctrl-C. Look around from another terminal:")
+    say(f"\nIt goes on running until Ctrl-C. The dashboard: http://127.0.0.1:{settings.api_listen[1]}/")
+    say("Look around from another terminal, too:")
     say(f"  export BACKUP_ENV_FILE={place}/demo.env BACKUP_TOML_FILE={place}/backup.toml")
     for words in (
         "status",

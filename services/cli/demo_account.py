@@ -8,12 +8,13 @@ import stat
 from pathlib import Path
 
 from services.cli.look import say_event
-from services.cli.output import duration, say, size, table
+from services.cli.output import say, table
 from shared.adapters.filesystem import open_directory
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.events import SnapshotCompleted
 from shared.domain.names import HostName, host_stream
+from shared.domain.wording import duration, size
 
 
 async def tell(

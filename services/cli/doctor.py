@@ -12,17 +12,17 @@ from click.exceptions import Exit
 from rich.text import Text
 
 from services.cli import session
-from services.cli.look import condition, detail
-from services.cli.output import complain, console, json_option, print_json, say, size
+from services.cli.output import complain, console, json_option, print_json, say
 from services.snapshotter.sandbox import why_not_confined
 from services.snapshotter.transfer import find_ability
 from shared.adapters import filesystem
-from shared.adapters.journal import printable
 from shared.adapters.store import Store
 from shared.config import Settings
+from shared.config.condition import condition, detail
 from shared.domain.errors import BackupManagerError, SettingsRefused, StoreRefused
 from shared.domain.host_state import HostState
 from shared.domain.projection import State
+from shared.domain.wording import printable, size
 
 TOOLS: Final = {
     "rsync": "Install the package rsync.",

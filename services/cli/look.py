@@ -9,18 +9,17 @@ import rich_click as click
 from rich.text import Text
 
 from services.cli import session
-from services.cli.output import Moment, ago, duration, json_option, print_json, say, size, table
-from services.cli.words import in_words
+from services.cli.output import Moment, json_option, print_json, say, table
 from shared.config import Settings
+from shared.config.condition import WORST_FIRST, condition, detail, notes_on
 from shared.domain.events import Recorded
 from shared.domain.host_state import EPOCH, HostState, SnapshotState
 from shared.domain.names import parse_host_name
 from shared.domain.projection import State
-from shared.domain.schedule import next_slot
+from shared.domain.wording import ago, size
+from shared.domain.words import in_words
 
 MOMENT: Final = Moment(session.now)
-OVERDUE_FACTOR: Final = 1.25
-WORST_FIRST: Final = ("failed", "overdue", "on hold", "offline", "never backed up", "running", "ok")
 STYLES: Final = {"failed": "bold red", "overdue": "bold red", "on hold": "bold yellow", "ok": "green"}
 
 
@@ -87,21 +86,6 @@ def show_state(settings: Settings, state: State, now: datetime) -> None:
         say(f"{state.rejected_messages} bus messages were refused: `backup-manager events` shows them.")
 
 
-def notes_on(name: str, host: HostState) -> list[str]:
-    """What else a person should know of a host's archives, golden copies and retention, the worst first."""
-    notes = []
-    if host.last_retention is not None and host.last_retention.refused:
-        notes.append(f"nothing is removed: {host.last_retention.refused[0]} See `backup-manager plan {name}`.")
-    for job, run in (("archive", host.archive_run), ("retention", host.retention_run)):
-        if run is not None and run.outcome == "failed":
-            notes.append(f"the last {job} failed: {run.message} {run.hint}".strip())
-        if run is not None and run.outcome == "running":
-            notes.append(f"{job} under way: {run.percent} %, {size(run.transferred_bytes)} read.")
-    if host.last_golden_problem:
-        notes.append(f"the golden copy failed: {host.last_golden_problem}")
-    return notes
-
-
 def summaries(settings: Settings, state: State, now: datetime) -> list[dict[str, object]]:
     """What the table shows, for programs."""
     found: list[dict[str, object]] = []
@@ -123,42 +107,6 @@ def summaries(settings: Settings, state: State, now: datetime) -> list[dict[str,
             }
         )
     return found
-
-
-def condition(settings: Settings, name: str, host: HostState, now: datetime) -> str:
-    """One word for how a host is doing."""
-    outcome, newest = host.run.outcome if host.run else "", host.newest()
-    configured = settings.host(name)
-    hours = configured.snapshot_interval_hours if configured else settings.snapshot_interval_hours
-    overdue = newest is not None and now - newest.slot > timedelta(hours=hours) * OVERDUE_FACTOR
-    conditions = {
-        "running": outcome == "running",
-        "failed": outcome == "failed",
-        "on hold": host.hold_reason != "",
-        "offline": host.offline_since is not None,
-        "never backed up": newest is None,
-        "overdue": overdue,
-    }
-    return next((word for word, holds in conditions.items() if holds), "ok")
-
-
-def detail(settings: Settings, name: str, host: HostState, word: str, now: datetime) -> str:
-    """What a person needs to know next."""
-    run = host.run
-    if word == "running" and run is not None:
-        eta = f", {duration(run.eta_seconds)} left" if run.eta_seconds else ""
-        return f"{run.files:,} files, {size(run.transferred_bytes)} at {size(run.bytes_per_second)}/s{eta}"
-    if word == "failed" and run is not None:
-        return f"{run.message} {run.hint}".strip()
-    if word == "on hold":
-        return f"{host.hold_reason} If all is well: `backup-manager hosts release {name} --reason ...`."
-    if word == "offline":
-        seconds = (now - host.offline_since).total_seconds() if host.offline_since else 0
-        return f"for {duration(seconds)}: {host.offline_reason} `trigger` tries again at once."
-    configured = settings.host(name)
-    if configured is None:
-        return "not in the settings any more"
-    return f"next {next_slot(configured.snapshot_interval_hours, now):%H:%M} UTC"
 
 
 @click.command()

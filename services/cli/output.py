@@ -13,14 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.adapters.journal import printable
 from shared.domain.errors import BackupManagerError, SettingsRefused
+from shared.domain.wording import printable
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 
 FILE_WIDTH: Final = 300
-
-_UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 def console() -> Console:
@@ -62,38 +60,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, empty
     for row in rows:
         shown.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     console().print(shown)
-
-
-def size(size_bytes: int) -> str:
-    """Bytes as a person reads them."""
-    value = float(size_bytes)
-    for unit in _UNITS:
-        if value < 1000 or unit == _UNITS[-1]:
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1000
-    raise AssertionError("unreachable")
-
-
-def ago(moment: datetime | None, now: datetime) -> str:
-    """How long ago something was."""
-    if moment is None:
-        return "never"
-    return f"{duration((now - moment).total_seconds())} ago" if moment <= now else f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def duration(seconds: float) -> str:
-    """A span of time (seconds), in its two largest units."""
-    if 0 < seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = max(0, int(seconds))
-    days, rest = divmod(whole, 86_400)
-    hours, rest = divmod(rest, 3600)
-    minutes, secs = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {secs} s" if minutes else f"{secs} s"
 
 
 class Moment(click.ParamType[datetime]):

@@ -15,7 +15,7 @@ import rich_click as click
 from rich.text import Text
 
 from services.cli import session
-from services.cli.output import Moment, ago, json_option, print_json, say, table
+from services.cli.output import Moment, json_option, print_json, say, table
 from services.retention.facts import facts_of, look_at_drive
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
@@ -32,6 +32,7 @@ from shared.domain.policy import Policy
 from shared.domain.restore_points import Facts
 from shared.domain.retention import RetentionPlan
 from shared.domain.retention import plan as plan_of
+from shared.domain.wording import ago
 
 MOMENT: Final = Moment(session.now)
 POLICY_KEYS: Final = ", ".join(Policy.__struct_fields__)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import rich_click as click
 
 from services.cli import session
-from services.cli.output import ago, json_option, print_json, say, size, table
+from services.cli.output import json_option, print_json, say, table
 from shared.config import Settings
 from shared.domain.host_state import HostState
 from shared.domain.names import HostName, parse_host_name
+from shared.domain.wording import ago, size
 
 
 @click.command()

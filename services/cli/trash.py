@@ -10,7 +10,7 @@ from datetime import timedelta
 import rich_click as click
 
 from services.cli import session
-from services.cli.output import ago, duration, json_option, print_json, say, table
+from services.cli.output import json_option, print_json, say, table
 from services.retention.recovery import undeleted_event
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.trash import Trashed, bring_back, contents
@@ -19,6 +19,7 @@ from shared.domain.errors import BackupManagerError
 from shared.domain.events import Job
 from shared.domain.host_state import HostState, TrashedPoint
 from shared.domain.names import HostName, host_stream, parse_host_name
+from shared.domain.wording import ago, duration
 
 
 @click.command()

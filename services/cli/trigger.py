@@ -13,7 +13,6 @@ from click.exceptions import Exit
 
 from services.cli import session
 from services.cli.output import json_option, print_json, say
-from services.cli.words import in_words
 from shared.adapters.bus_layout import WORKED_JOBS
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
@@ -49,6 +48,7 @@ from shared.domain.events import (
 )
 from shared.domain.messages import Trigger
 from shared.domain.names import parse_host_name
+from shared.domain.words import in_words
 
 GRANT_TIMEOUT_SECONDS = 30.0
 

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from shared.domain.wording import printable
+
 _ABOUT: Final[ContextVar[dict[str, str] | None]] = ContextVar("about", default=None)
 
 
@@ -69,8 +71,3 @@ class _Objects(logging.Formatter):
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     return "\n" + formatter.formatException(record.exc_info) if record.exc_info else ""
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that could move a cursor or break a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -22,7 +22,7 @@ from shared.domain.names import parse_snapshot_name
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class SnapshotState(msgspec.Struct, gc=False):
+class SnapshotState(msgspec.Struct, gc=False, tag=True):
     """A snapshot that exists."""
 
     name: str
@@ -40,7 +40,7 @@ class SnapshotState(msgspec.Struct, gc=False):
         return _moment(self.taken_us)
 
 
-class ArchiveState(msgspec.Struct, gc=False):
+class ArchiveState(msgspec.Struct, gc=False, tag=True):
     """An archive that exists."""
 
     name: str
@@ -60,7 +60,7 @@ class ArchiveState(msgspec.Struct, gc=False):
         return self.slot
 
 
-class GoldenState(msgspec.Struct, gc=False):
+class GoldenState(msgspec.Struct, gc=False, tag=True):
     """A golden copy that exists."""
 
     name: str

@@ -6,13 +6,13 @@ import logging
 import secrets
 
 from shared.adapters.clock import SystemClock
-from shared.adapters.journal import printable
 from shared.adapters.postgres import EventLog
 from shared.domain.errors import LogRefused, LogUnavailable
 from shared.domain.events import MessageRejected, NewEvent
 from shared.domain.ids import run_id
 from shared.domain.messages import preview
 from shared.domain.names import REFUSED_STREAM
+from shared.domain.wording import printable
 
 MAX_SUBJECT_CHARACTERS = 200
 MAX_REASON_CHARACTERS = 400

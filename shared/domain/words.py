@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.cli.output import duration, size
-from shared.adapters.journal import printable
 from shared.domain import events
 from shared.domain.events import AnyEvent
 from shared.domain.names import snapshot_name
+from shared.domain.wording import duration, printable, size
 
 MAX_NAMES: Final = 6
 
