@@ -31,7 +31,17 @@ NUMBERS: Final[Mapping[str, tuple[Rule[int], int]]] = {
 
 SECRETS: Final = frozenset({"NATS_URL", "POSTGRES_DSN", "POSTGRES_ADMIN_DSN"})
 KNOWN_VARIABLES: Final = frozenset(
-    {*NUMBERS, *SECRETS, "BACKUP_ROOT", "BACKUP_DATA", "HOSTS", "KEEP_MONTHLY_SNAPSHOTS", "TAR_FORMAT", "TZ"}
+    {
+        *NUMBERS,
+        *SECRETS,
+        "BACKUP_ROOT",
+        "BACKUP_DATA",
+        "HOSTS",
+        "KEEP_MONTHLY_SNAPSHOTS",
+        "TAR_FORMAT",
+        "TZ",
+        "API_LISTEN",
+    }
 )
 ENVIRONMENT: Final = "environment"
 NOWHERE: Final = Path("/nonexistent")
@@ -77,6 +87,7 @@ def settings_of(
         hosts=_hosts(variables, tables, numbers["snapshot_interval_hours"], problems),
         keep_monthly_snapshots=value("KEEP_MONTHLY_SNAPSHOTS", rules.boolean_text, True),
         tar_format=cast("TarFormat", value("TAR_FORMAT", rules.one_of(("tar.gz", "tar.zst")), "tar.gz")),
+        api_listen=value("API_LISTEN", rules.local_listen, ("127.0.0.1", 8085)),
         tz=value("TZ", rules.time_zone, "UTC"),
         nats_url=value("NATS_URL", rules.nats_url, ""),
         postgres_dsn=value("POSTGRES_DSN", rules.postgres_dsn, ""),

@@ -25,6 +25,7 @@ from shared.domain.names import (
 
 PATH_BYTES_MAX: Final = 4095
 PATTERN_CHARACTERS_MAX: Final = 1024
+LOCAL_ADDRESSES: Final = frozenset({"127.0.0.1", "::1"})
 NAME_ALLOWED: Final = "1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
 ADDRESS_ALLOWED: Final = "a host name, an IPv4 address or an IPv6 address, without a zone and nothing else"
 
@@ -232,6 +233,15 @@ def time_zone(value: str) -> str:
     except (KeyError, ValueError, OSError):
         pass  # unknown, not a zone file, or a directory of zones such as "Europe"
     raise Unallowed("the IANA name of a time zone that this machine knows, such as UTC or Europe/Berlin")
+
+
+def local_listen(text: str) -> tuple[str, int]:
+    """Where the dashboard listens: an address of this machine alone, as long as it has no users, and a port."""
+    place, colon, port = text.rpartition(":")
+    bare = place[1:-1] if place.startswith("[") and place.endswith("]") else place
+    if colon and bare in LOCAL_ADDRESSES:
+        return bare, whole_text(1, 65535, " after the colon")(port)
+    raise Unallowed("127.0.0.1:port or [::1]:port: the dashboard has no users yet, so only this machine may see it")
 
 
 def nats_url(value: str) -> str:

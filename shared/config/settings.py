@@ -99,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_months: int = 24
     trash_hours: int = 24
     tz: str = "UTC"
+    api_listen: tuple[str, int] = ("127.0.0.1", 8085)
     nats_url: str = ""
     postgres_dsn: str = ""
     postgres_admin_dsn: str = ""
@@ -136,6 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         yield "TZ", self.tz
         for key in NUMBER_FIELDS:
             yield key.upper(), getattr(self, key)
+        yield "API_LISTEN", f"{self.api_listen[0]}:{self.api_listen[1]}"
         yield "TAR_FORMAT", self.tar_format
         yield "KEEP_MONTHLY_SNAPSHOTS", self.keep_monthly_snapshots
         for key in BusTiming.__struct_fields__:

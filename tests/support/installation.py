@@ -14,7 +14,7 @@ from typing import Any
 
 import nats
 
-from services.embedded.sshd import ThrowawaySshd
+from services.embedded.sshd import ThrowawaySshd, free_port
 from services.embedded.system import Connections, System
 from shared.adapters import process
 from shared.adapters.postgres import EventLog
@@ -197,7 +197,8 @@ def write_settings(
 ) -> dict[str, str]:
     """Write test.env and backup.toml; returns the environment that points to them."""
     (place / "test.env").write_text(
-        f"BACKUP_ROOT={place / 'drive'}\nBACKUP_DATA={place / 'data'}\nHOSTS={','.join(hosts)}\n{env}"
+        f"BACKUP_ROOT={place / 'drive'}\nBACKUP_DATA={place / 'data'}\nHOSTS={','.join(hosts)}\n"
+        f"API_LISTEN=127.0.0.1:{free_port()}\n{env}"
     )
     tables = [
         f'[hosts.{host}]\naddress = "127.0.0.1"\nport = {sshd.port}\nuser = "{sshd.user}"\nkey = "{sshd.client_key}"\n'

@@ -1,0 +1,19 @@
+"""What the handlers are given by name."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from litestar.di import NamedDependency
+
+from services.api.live import Live
+from shared.adapters.clock import SystemClock
+from shared.adapters.jetstream import Bus
+from shared.adapters.postgres import EventLog
+from shared.config import Settings
+
+TheLive: TypeAlias = NamedDependency[Live]
+TheSettings: TypeAlias = NamedDependency[Settings]
+TheBus: TypeAlias = NamedDependency[Bus]
+TheLog: TypeAlias = NamedDependency[EventLog]
+TheClock: TypeAlias = NamedDependency[SystemClock]
