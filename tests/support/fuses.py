@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -55,7 +55,8 @@ def lay(fuse: Fuse, patch: pytest.MonkeyPatch) -> None:
     for owner, name in places:
         fuse.around(owner, name, patch)
 
-    async def remove_tree(name: str, *, at: int, pass_fds: Sequence[int]) -> int:
+    async def remove_tree(name: str, *, at: int, pass_fds: Sequence[int], busy: Callable[[], bool]) -> int:
+        assert isinstance(busy(), bool)
         assert [os.fstat(descriptor) for descriptor in pass_fds]
         fuse.burn()
         with open_directory(name, at=at) as top:
