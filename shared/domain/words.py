@@ -39,8 +39,8 @@ def _progressed(event: events.SnapshotProgressed) -> str:
 
 
 def _requested(event: events.BackupRequested) -> str:
-    kind = "dry run" if event.dry_run else str(event.job)
-    return f"A {kind} was asked for{f' by {event.by}' if event.by else ''}."
+    kind = "A dry run" if event.dry_run else _a(event.job).capitalize()
+    return f"{kind} was asked for{f' by {event.by}' if event.by else ''}."
 
 
 def _started(event: events.SnapshotStarted) -> str:
@@ -95,13 +95,17 @@ def _retained(event: events.RetentionCompleted) -> str:
     return f"Retention: {event.kept:,} kept, {event.removed:,} to the trash, {event.purged:,} purged.{foreign}"
 
 
+def _a(job: events.Job) -> str:
+    return f"{'an' if job is events.Job.ARCHIVE else 'a'} {job}"
+
+
 def _by(event: Any) -> str:
     return f" by {event.by}" if event.by else ""
 
 
 _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.BackupRequested: _requested,
-    events.RequestRefused: lambda e: f"The wish for a {e.job} was not granted: {e.reason}.",
+    events.RequestRefused: lambda e: f"The wish for {_a(e.job)} was not granted: {e.reason}.",
     events.SnapshotStarted: _started,
     events.SnapshotProgressed: _progressed,
     events.SnapshotCompleted: _completed,
