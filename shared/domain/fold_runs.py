@@ -48,3 +48,11 @@ def settle(host: HostState, job: Job, slot: datetime) -> None:
             host.archive_settled_slot = slot
         case Job.RETENTION:
             host.retention_settled_slot = slot
+
+
+def skip(host: HostState, job: Job, slot: datetime, recorded_us: int) -> None:
+    """A slot passed without what its job makes; a run of it that made something else meanwhile has ended well."""
+    run = host.run_of(job)
+    if run is not None and run.slot == slot and run.outcome == "running":
+        end_run(run, run.run, "completed", recorded_us)
+    settle(host, job, slot)

@@ -38,7 +38,7 @@ from shared.domain.events import (
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
-from shared.domain.fold_runs import end_run, progress, settle
+from shared.domain.fold_runs import end_run, progress, settle, skip
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
 
@@ -141,7 +141,7 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
                 host.offline_since_us = recorded_us
             host.offline_reason = event.reason
         case SlotSkipped() as event:
-            settle(host, event.job, event.slot)
+            skip(host, event.job, event.slot, recorded_us)
         case DryRunCompleted() as event:
             host.dry_run = event
         case HoldPlaced() as event:

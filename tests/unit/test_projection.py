@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from shared.domain.events import (
     AlertRaised,
     AnyEvent,
+    ArchiveStarted,
     BackupRequested,
     DryRunCompleted,
+    GoldenCompleted,
     HoldPlaced,
     HostFoundOffline,
     Job,
@@ -276,3 +278,14 @@ def test_the_newest_snapshot_is_the_newest_of_its_quality() -> None:
     assert [snapshot.slot for snapshot in host.recent_complete(5)] == [SLOTS[2], SLOTS[0]]
     assert [snapshot.slot for snapshot in host.recent_complete(1)] == [SLOTS[2]]
     assert HostState().newest() is None
+
+
+def test_a_run_that_made_only_a_golden_copy_ends_with_its_skipped_slot() -> None:
+    made = (build(ArchiveStarted, golden="2026-03"), build(GoldenCompleted))
+    skipped = build(SlotSkipped, job=Job.ARCHIVE, reason="the newest archive is young")
+    run = host_after(*made, skipped).archive_run
+    assert run is not None
+    assert (run.outcome, run.ended_at) == ("completed", SLOT + timedelta(seconds=3))
+    other = host_after(*made, build(SlotSkipped, job=Job.ARCHIVE, slot=SLOT + timedelta(hours=4))).archive_run
+    assert other is not None
+    assert other.outcome == "running"
