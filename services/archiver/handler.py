@@ -169,12 +169,15 @@ class Archiver:
             attempt=given.attempt,
             golden=due.golden,
         )
-        with about(run=str(run), slot=f"{given.slot:%Y-%m-%d %H:%M}"), self.cancels.wish(name, given.slot) as wish:
-            with _being_read(given.folder, due.snapshot) as tree:
-                if not await self.log.claim(name, given.state, NewEvent(event_id(run, steps.STARTED), claim)):
-                    return RetryIn(1)
-                work = Work(run, given.slot, self.store, given.folder, given.lock, due.snapshot, tree)
-                return await self._work(given, work, due, wish)
+        with (
+            about(run=str(run), slot=f"{given.slot:%Y-%m-%d %H:%M}"),
+            self.cancels.wish(name, given.slot) as wish,
+            _being_read(given.folder, due.snapshot) as tree,
+        ):
+            if not await self.log.claim(name, given.state, NewEvent(event_id(run, steps.STARTED), claim)):
+                return RetryIn(1)
+            work = Work(run, given.slot, self.store, given.folder, given.lock, due.snapshot, tree)
+            return await self._work(given, work, due, wish)
 
     async def _work(self, given: Assignment, work: Work, due: Due, wish: CancelWish) -> Disposition:
         name = given.host.name
