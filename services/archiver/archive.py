@@ -15,8 +15,9 @@ from services.archiver.pack import Compression, Packing, pack, read_back
 from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory
+from shared.adapters.markers import StoredSnapshot
 from shared.adapters.restore_points import UNFINISHED, ArchiveRecord, complete_archive
-from shared.adapters.store import HostFolder, Store, StoredSnapshot
+from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import to_the_end
 from shared.domain.events import ArchiveCompleted
 from shared.domain.ids import event_id

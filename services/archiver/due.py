@@ -7,7 +7,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from services.archiver.space import archive_need, check_room
-from shared.adapters.store import HostFolder, Store, StoredSnapshot
+from shared.adapters.markers import StoredSnapshot
+from shared.adapters.store import HostFolder, Store
 from shared.config import HostSettings, Settings
 from shared.domain.errors import RunFailed
 from shared.domain.heavy import due_golden, why_no_archive

@@ -9,8 +9,8 @@ from services.archiver.archive import Work
 from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import open_directory
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import UNFINISHED, GoldenRecord, complete_golden
-from shared.adapters.store import MARKER_FILE
 from shared.adapters.threads import in_thread, to_the_end
 from shared.adapters.trees import Linked, link_tree
 from shared.domain.errors import RunFailed

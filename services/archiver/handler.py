@@ -24,8 +24,9 @@ from services.archiver.space import archive_need, check_room, golden_need
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock
 from shared.adapters.journal import about
+from shared.adapters.markers import StoredSnapshot
 from shared.adapters.restore_points import archives, golden_copies, remove_unfinished
-from shared.adapters.store import HostFolder, Store, StoredSnapshot
+from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
 from shared.domain.errors import BackupManagerError, CalledOff, MessageRefused, RunFailed, StoreRefused

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.adapters.markers import CHANGES_FILE, FILES_FILE, MARKER_FILE
 from shared.adapters.process import dying_with_parent
-from shared.adapters.store import CHANGES_FILE, FILES_FILE, MARKER_FILE
 from shared.domain.errors import RunFailed
 
 RECORDS: Final = frozenset(map(os.fsencode, (MARKER_FILE, CHANGES_FILE, FILES_FILE)))

@@ -11,8 +11,9 @@ from services.snapshotter.estimate import Estimate, estimate
 from services.snapshotter.rsync import Ability
 from services.snapshotter.run import RECENT, choose_base
 from services.snapshotter.space import likely_need
+from shared.adapters.markers import StoredSnapshot
 from shared.adapters.process import ProcessTimedOut
-from shared.adapters.store import HostFolder, Store, StoredSnapshot
+from shared.adapters.store import HostFolder, Store
 from shared.config import HostSettings, Settings
 from shared.domain.events import Quality
 from shared.domain.room import Need, Room, size

@@ -17,7 +17,8 @@ from services.snapshotter.rsync import Ability, Complaints, Verdict
 from services.snapshotter.run import being_read
 from services.snapshotter.space import counted_need
 from shared.adapters import process
-from shared.adapters.store import HostFolder, StoredSnapshot
+from shared.adapters.markers import StoredSnapshot
+from shared.adapters.store import HostFolder
 from shared.domain.room import Need
 
 ESTIMATE_SECONDS: Final = 900.0

@@ -17,7 +17,7 @@ import zstandard
 from services.snapshotter import file_list
 from services.snapshotter.file_list import Tally
 from shared.adapters import process
-from shared.adapters.store import CHANGES_FILE, FILES_FILE
+from shared.adapters.markers import CHANGES_FILE, FILES_FILE
 from shared.domain.errors import RunFailed
 
 SORT_MEMORY: Final = "64M"

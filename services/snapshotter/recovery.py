@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.snapshotter import steps
-from shared.adapters.store import StoredSnapshot
+from shared.adapters.markers import StoredSnapshot
 from shared.domain.events import NewEvent, SnapshotAbandoned, SnapshotDiscovered
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id, event_id

@@ -26,7 +26,8 @@ from services.snapshotter.transfer import Report, Transfer, Transferred, transfe
 from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock
-from shared.adapters.store import HostFolder, Marker, Store, StoredSnapshot
+from shared.adapters.markers import Marker, StoredSnapshot
+from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread, to_the_end
 from shared.domain.errors import RunFailed
 from shared.domain.events import Quality, SnapshotCompleted

@@ -20,7 +20,8 @@ import msgspec
 
 from shared.adapters import filesystem
 from shared.adapters.filesystem import open_directory
-from shared.adapters.store import MARKER_FILE, MARKER_LIMIT_BYTES, HostFolder, complete_tree
+from shared.adapters.markers import MARKER_FILE, MARKER_LIMIT_BYTES, complete_tree
+from shared.adapters.store import HostFolder
 from shared.domain.errors import NameRefused
 from shared.domain.events import ArchiveCompleted, GoldenCompleted, Kind
 from shared.domain.names import HostName, parse_archive_name, parse_golden_name

@@ -9,12 +9,10 @@ BACKUP_ROOT/<host>/.locks/, .spool/      who works here; events that wait for th
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -23,17 +21,14 @@ import msgspec
 
 from shared.adapters import filesystem
 from shared.adapters.filesystem import FileLock, open_directory
+from shared.adapters.markers import Marker, StoredSnapshot, complete_tree, read_snapshot
 from shared.domain.errors import NameRefused, StoreRefused
-from shared.domain.events import Job, Quality, SnapshotCompleted
-from shared.domain.names import HostName, SnapshotName, StoreName, parse_host_name, parse_snapshot_name
+from shared.domain.events import Job, Quality
+from shared.domain.names import HostName, SnapshotName, StoreName, parse_host_name
 from shared.domain.room import Room
 
 IDENTITY_FILE: Final = ".backup-root.json"
-MARKER_FILE: Final = ".snapshot_complete"
-CHANGES_FILE: Final = ".changes.jsonl.zst"
-FILES_FILE: Final = ".files.zst"
 PARTIAL_PREFIX: Final = ".partial-"
-MARKER_LIMIT_BYTES: Final = 1024 * 1024
 
 HOST_FOLDERS: Final = ("hourly", "archives", "monthly", ".locks", ".spool", ".trash")
 MASKED_FOLDERS: Final = ("archives", "monthly", ".locks", ".spool", ".trash")
@@ -46,26 +41,6 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: StoreName
     uuid: UUID
     format: int = 1
-
-
-class Marker(msgspec.Struct, frozen=True):
-    """What makes a snapshot complete: the event that says so, under the id it has in the log."""
-
-    id: UUID
-    event: SnapshotCompleted
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSnapshot:
-    """A complete snapshot on the drive."""
-
-    name: SnapshotName
-    marker: Marker
-
-    @property
-    def quality(self) -> Quality:
-        """How far it can be trusted."""
-        return self.marker.event.quality
 
 
 class Store:
@@ -259,34 +234,6 @@ class HostFolder:
             return os.readlink(name, dir_fd=self.descriptor)
         except FileNotFoundError:
             return None
-
-
-def complete_tree(partial: str, name: str, marker: msgspec.Struct, *, source_at: int, target_at: int) -> None:
-    """Give a synced tree its marker and then its name, durably. Raises OSError; then it is no restore point."""
-    with open_directory(partial, at=source_at) as tree:
-        os.fchmod(tree, 0o755)
-        filesystem.write_new_file(MARKER_FILE, msgspec.json.encode(marker), at=tree)
-    filesystem.rename_new(partial, name, source_at=source_at, target_at=target_at)
-
-
-def read_snapshot(name: str, *, at: int) -> StoredSnapshot | None:
-    """The snapshot in a directory below `hourly`, or None when it is not a complete one."""
-    try:
-        parse_snapshot_name(name)
-        with open_directory(name, at=at) as tree:
-            content = filesystem.read_small_file(MARKER_FILE, at=tree, limit_bytes=MARKER_LIMIT_BYTES)
-        marker = msgspec.json.decode(content, type=Marker)
-    except (NameRefused, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno not in {
-            errno.ENOENT,
-            errno.ENOTDIR,
-            errno.ELOOP,
-            errno.EINVAL,
-            errno.EFBIG,
-        }:
-            raise  # the drive is failing: that is not the same as "there is no snapshot"
-        return None
-    return StoredSnapshot(SnapshotName(name), marker) if marker.event.snapshot == name else None
 
 
 def _read_identity(root: Path, descriptor: int) -> Identity:

@@ -16,8 +16,9 @@ from uuid import UUID
 
 from shared.adapters import filesystem
 from shared.adapters.filesystem import make_directory, open_directory, rename_new
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import CHECKSUM_SUFFIX, FOLDERS, TRASH, parts_of, record_name
-from shared.adapters.store import MARKER_FILE, HostFolder
+from shared.adapters.store import HostFolder
 from shared.domain.errors import PointHalfGone, PointInUse
 from shared.domain.events import Kind
 from shared.domain.host_state import point_key

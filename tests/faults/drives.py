@@ -21,7 +21,8 @@ from services.archiver.golden import make_golden
 from services.archiver.pack import Compression, Packing
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock, supports_user_xattrs, sync_filesystem
-from shared.adapters.store import HostFolder, Marker, Store
+from shared.adapters.markers import Marker
+from shared.adapters.store import HostFolder, Store
 from shared.domain.events import Job, Kind, SnapshotCompleted
 from shared.domain.ids import event_id
 from shared.domain.names import archive_name, snapshot_name

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from shared.adapters import process
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import (
     CHECKSUM_SUFFIX,
     FOLDERS,
@@ -26,7 +27,7 @@ from shared.adapters.restore_points import (
     record_name,
     remove_unfinished,
 )
-from shared.adapters.store import MARKER_FILE, HostFolder
+from shared.adapters.store import HostFolder
 from shared.adapters.trash import Trashed, contents
 from shared.domain.errors import HostBusy
 from shared.domain.events import Job, Kind, Quality

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import (
     archives,
     foreign,
@@ -16,7 +17,7 @@ from shared.adapters.restore_points import (
     record_name,
     remove_unfinished,
 )
-from shared.adapters.store import MARKER_FILE, HostFolder
+from shared.adapters.store import HostFolder
 from shared.domain.errors import NameRefused
 from shared.domain.names import HostName, SnapshotName, archive_name, golden_name, parse_archive_name, parse_golden_name
 from tests.support.builders import HOST, SLOT

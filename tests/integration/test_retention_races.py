@@ -18,8 +18,9 @@ from services.archiver.handler import _being_read
 from services.archiver.pack import pack, read_back
 from services.archiver.reports import Packing
 from services.retention.handler import Retention
+from shared.adapters.markers import MARKER_FILE, StoredSnapshot
 from shared.adapters.postgres import EventLog
-from shared.adapters.store import MARKER_FILE, Store, StoredSnapshot
+from shared.adapters.store import Store
 from shared.domain.errors import HostBusy, RunFailed
 from shared.domain.events import Job, PointTrashed, RemovalOrdered
 from shared.domain.messages import Tick

@@ -14,8 +14,8 @@ import pytest
 
 from services.retention import purge as purging
 from services.retention import removal
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import archives, record_name, remove_unfinished
-from shared.adapters.store import MARKER_FILE
 from shared.adapters.trash import bring_back, contents, throw_away
 from shared.domain.errors import PointHalfGone
 from shared.domain.events import (

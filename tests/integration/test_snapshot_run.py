@@ -19,7 +19,7 @@ from services.snapshotter.file_list import real_name
 from services.snapshotter.findings import findings
 from services.snapshotter.rsync import arguments
 from shared.adapters import process
-from shared.adapters.store import CHANGES_FILE, FILES_FILE, MARKER_FILE
+from shared.adapters.markers import CHANGES_FILE, FILES_FILE, MARKER_FILE
 from shared.domain.errors import HostUnreachable, RunFailed
 from shared.domain.events import AlertRaised, HoldPlaced, Quality
 from tests.support.backups import AS_NOBODY, Backups, Taken, backups, files_under, mounted

@@ -20,7 +20,8 @@ import pytest
 
 from shared.adapters import process
 from shared.adapters.filesystem import open_directory
-from shared.adapters.store import IDENTITY_FILE, MARKER_FILE, Marker, Store
+from shared.adapters.markers import MARKER_FILE, Marker
+from shared.adapters.store import IDENTITY_FILE, Store
 from shared.domain.errors import HostBusy, RunFailed, StoreRefused
 from shared.domain.events import Job, Quality, SnapshotCompleted
 from shared.domain.ids import event_id

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import FOLDERS, archives, foreign, golden_copies, record_name, remove_unfinished
-from shared.adapters.store import MARKER_FILE, HostFolder
+from shared.adapters.store import HostFolder
 from shared.adapters.trash import (
     Trashed,
     alone,

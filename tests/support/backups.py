@@ -28,7 +28,8 @@ from services.snapshotter.run import RECENT, Run, choose_base, take_snapshot
 from services.snapshotter.transfer import find_ability
 from shared.adapters import filesystem, process
 from shared.adapters.clock import SystemClock
-from shared.adapters.store import CHANGES_FILE, FILES_FILE, Store
+from shared.adapters.markers import CHANGES_FILE, FILES_FILE
+from shared.adapters.store import Store
 from shared.config import HostSettings, Settings
 from shared.domain.events import Job, Quality, SnapshotCompleted
 from shared.domain.ids import run_id

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from shared.adapters.markers import MARKER_FILE
 from shared.adapters.restore_points import record_name
-from shared.adapters.store import MARKER_FILE
 from shared.domain.events import Kind
 from shared.domain.host_state import moment_of
 from shared.domain.inventory import hold_of

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from shared.adapters.markers import Marker
 from shared.adapters.restore_points import (
     ArchiveRecord,
     GoldenRecord,
     complete_archive,
     complete_golden,
 )
-from shared.adapters.store import HostFolder, Marker, Store
+from shared.adapters.store import HostFolder, Store
 from shared.domain.events import (
     ArchiveCompleted,
     Event,
