@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -29,7 +29,7 @@ from shared.adapters.restore_points import archives, golden_copies, remove_unfin
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
-from shared.domain.errors import BackupManagerError, CalledOff, MessageRefused, RunFailed, StoreRefused
+from shared.domain.errors import BackupManagerError, CalledOff, RunFailed, StoreRefused
 from shared.domain.events import (
     AnyEvent,
     ArchiveAbandoned,
@@ -47,11 +47,11 @@ from shared.domain.ids import derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream
 from shared.domain.schedule import newest_slot
+from shared.runtime.acceptance import accepted_host
 from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
 
-CLOCKS_DIFFER: Final = timedelta(minutes=5)
 LOG_RETRY_SECONDS: Final = 30.0
 
 log = logging.getLogger(__name__)
@@ -86,11 +86,8 @@ class Archiver:
 
     async def handle(self, tick: Tick) -> Disposition:
         """Work one tick off. Raises HostBusy when another process has the host, MessageRefused for a slot to come."""
-        if tick.slot > self.clock.now() + CLOCKS_DIFFER:
-            raise MessageRefused(f"The slot {tick.slot:%Y-%m-%d %H:%M:%S} UTC lies in the future.")
-        host = self.settings.host(tick.host)
-        if host is None or host.store != self.store.identity.name:
-            log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
+        host = accepted_host(tick, self.settings, self.store, self.clock)
+        if host is None:
             return Done()
         if tick.dry_run:
             return await self._dry_run(host, tick)

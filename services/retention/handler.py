@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -31,7 +31,6 @@ from shared.domain.errors import (
     CalledOff,
     LogConflict,
     LogUnavailable,
-    MessageRefused,
     StoreRefused,
 )
 from shared.domain.events import (
@@ -51,11 +50,11 @@ from shared.domain.inventory import points_of
 from shared.domain.messages import Tick
 from shared.domain.names import SETTINGS_STREAM, HostName, host_stream
 from shared.domain.schedule import newest_slot
+from shared.runtime.acceptance import accepted_host
 from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
 
-CLOCKS_DIFFER: Final = timedelta(minutes=5)
 LOG_RETRY_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = 2.0
 """How long a snapshot that has just got its name may take until the log has heard of it."""
@@ -76,11 +75,8 @@ class Retention:
 
     async def handle(self, tick: Tick) -> Disposition:
         """Work one tick off. Raises HostBusy when another process has the host, MessageRefused for a slot to come."""
-        if tick.slot > self.clock.now() + CLOCKS_DIFFER:
-            raise MessageRefused(f"The slot {tick.slot:%Y-%m-%d %H:%M:%S} UTC lies in the future.")
-        host = self.settings.host(tick.host)
-        if host is None or host.store != self.store.identity.name:
-            log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
+        host = accepted_host(tick, self.settings, self.store, self.clock)
+        if host is None:
             return Done()
         try:
             if tick.dry_run:

@@ -8,7 +8,6 @@ import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
 from uuid import UUID
 
 from services.snapshotter import dry_run, steps
@@ -30,7 +29,6 @@ from shared.domain.errors import (
     BackupManagerError,
     HostUnreachable,
     LogUnavailable,
-    MessageRefused,
     RunFailed,
     StoreRefused,
 )
@@ -54,12 +52,10 @@ from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream, snapshot_name
 from shared.domain.room import Room
 from shared.domain.schedule import newest_slot, next_slot
+from shared.runtime.acceptance import accepted_host
 from shared.runtime.cancel import Cancels
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
-
-CLOCKS_DIFFER: Final = timedelta(minutes=5)
-"""How far the clocks of scheduler and worker may be apart."""
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +76,8 @@ class Snapshotter:
 
     async def handle(self, tick: Tick) -> Disposition:
         """Work one tick off. Raises HostBusy when another process has the host, MessageRefused for a slot to come."""
-        if tick.slot > self.clock.now() + CLOCKS_DIFFER:
-            # Slots only move forward: taken at its word, it would settle all slots until then.
-            raise MessageRefused(f"The slot {tick.slot:%Y-%m-%d %H:%M:%S} UTC lies in the future.")
-        host = self.settings.host(tick.host)
-        if host is None or host.store != self.store.identity.name:
-            log.warning("%s is not a host of this store in the settings; the tick is dropped.", tick.host)
+        host = accepted_host(tick, self.settings, self.store, self.clock)
+        if host is None:
             return Done()
         if tick.dry_run:
             return await self._dry_run(host, tick)
