@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import re
 import resource
@@ -9,8 +11,8 @@ import shutil
 import socket
 import struct
 import tarfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -245,33 +247,54 @@ async def test_sockets_are_left_out_and_said_so(tree: Path) -> None:
     assert (there.files, there.directories, there.sockets, there.members) == (1, 1, 1, 2)
 
 
+@asynccontextmanager
+async def meanwhile(act: Callable[[], None]) -> AsyncIterator[None]:
+    """Something is done to the snapshot over and over, from before the block begins until it has ended."""
+    done = asyncio.Event()
+
+    async def again() -> None:
+        while not done.is_set():
+            act()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), 0.005)
+
+    act()
+    going_on = asyncio.create_task(again())
+    try:
+        yield
+    finally:
+        done.set()
+        await going_on
+
+
 async def test_another_snapshot_that_shares_a_file_meanwhile_does_no_harm(tree: Path) -> None:
     """tar takes a file that gets one more name for one that changed."""
     (tree / "large").write_bytes(os.urandom(4_000_000) * 10)
-    linked: list[Packing] = []
+    names = itertools.count()
 
-    async def link(packing: Packing) -> None:
-        os.link(tree / "large", tree.parent / f"name{len(linked)}")
-        linked.append(packing)
+    def link() -> None:
+        os.link(tree / "large", tree.parent / f"name{next(names)}")
 
     target = os.open(tree.parent / "archive", os.O_RDWR | os.O_CREAT)
     with open_directory(tree) as source:
-        made = await pack(source, target, compression=Compression(level=9), report=link)
+        async with meanwhile(link):
+            made = await pack(source, target, compression=Compression(level=9), report=nothing)
     await read_back(target, made, DEFAULT)
     os.close(target)
-    assert linked
+    assert next(names) > 2
 
 
 async def test_a_snapshot_that_changes_meanwhile_makes_no_archive(tree: Path) -> None:
     (tree / "large").write_bytes(os.urandom(4_000_000) * 10)
 
-    async def write(_packing: Packing) -> None:
+    def write() -> None:
         with (tree / "large").open("r+b") as file:
             file.write(b"something else")
 
     target = os.open(tree.parent / "archive", os.O_RDWR | os.O_CREAT)
     with open_directory(tree) as source, pytest.raises(RunFailed, match="changed while it was packed") as failed:
-        await pack(source, target, compression=Compression(level=9), report=write)
+        async with meanwhile(write):
+            await pack(source, target, compression=Compression(level=9), report=nothing)
     os.close(target)
     assert failed.value.code == "changed"
 
