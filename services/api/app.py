@@ -15,9 +15,10 @@ from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
-from services.api import pages, problems
+from services.api import problems
 from services.api.guard import LocalOnly
 from services.api.live import Live
+from services.api.pages import PAGES
 from services.api.routes import ROUTES
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
@@ -45,7 +46,7 @@ def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: 
     engine.engine.filters |= {"size": size, "duration": duration, "ago": ago}
     engine.engine.globals["moment"] = moment_of
     return Litestar(
-        route_handlers=[*ROUTES, *pages.PAGES, create_static_files_router("/static", [HERE / "static"])],
+        route_handlers=[*ROUTES, *PAGES, create_static_files_router("/static", [HERE / "static"])],
         dependencies={name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()},
         exception_handlers={
             BackupManagerError: problems.of_ours,

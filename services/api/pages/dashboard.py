@@ -1,27 +1,24 @@
-"""The pages, for people. Without JavaScript everything works; with it, they stay as new as the log."""
+"""The first page and that of each host, with their buttons."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from litestar import get, post
-from litestar.params import FromQuery, URLEncodedBody
+from litestar.params import URLEncodedBody
 from litestar.response import Redirect, Template
 
-from services.api.given import TheBus, TheClock, TheLive, TheLog, TheSettings
-from services.api.live import Live
-from services.api.routes import At, Name, TriggerBody, known_host, wish_for
+from services.api.asked import At, Name, known_host
+from services.api.given import TheBus, TheClock, TheLive, TheSettings
+from services.api.pages.about import about
+from services.api.routes.wishes import TriggerBody, wish_for
 from services.api.view import host_view, overview
-from shared.domain.events import Job
+from shared.domain.event import Job
 from shared.domain.host_state import HostState
 from shared.domain.inventory import facts_of_log, hold_of
 from shared.domain.messages import Cancel
 from shared.domain.retention import plan
-from shared.domain.words import in_words
-
-RECENT_EVENTS: Final = 50
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -30,7 +27,6 @@ class Wanted(msgspec.Struct, frozen=True):
     job: Job = Job.SNAPSHOT
 
 
-Before: TypeAlias = FromQuery[int | None]
 Form: TypeAlias = URLEncodedBody[Wanted]
 
 
@@ -38,7 +34,7 @@ Form: TypeAlias = URLEncodedBody[Wanted]
 async def dashboard(live: TheLive, settings: TheSettings, clock: TheClock, at: At = None) -> Template:
     """How every host is doing, the worst first."""
     state, now = await live.as_of(at), at or clock.now()
-    return Template("dashboard.html", context=_about(live, at, now) | overview(settings, state, now))
+    return Template("dashboard.html", context=about(live, at, now) | overview(settings, state, now))
 
 
 @get("/hosts/{host:str}", include_in_schema=False)
@@ -47,18 +43,7 @@ async def host_page(live: TheLive, settings: TheSettings, clock: TheClock, host:
     name, now = known_host(settings, host), at or clock.now()
     state = (await live.as_of(at)).hosts.get(name, HostState())
     made = plan(facts_of_log(state, now), settings.policy(), now, hold_of(state))
-    return Template("host.html", context=_about(live, at, now) | host_view(settings, name, state, made, now))
-
-
-@get("/events", include_in_schema=False)
-async def events_page(live: TheLive, event_log: TheLog, clock: TheClock, before: Before = None) -> Template:
-    """The event log, newest first."""
-    head = await event_log.head()
-    upto = head if before is None else max(0, min(head, before - 1))
-    found = [recorded async for page in event_log.pages(max(0, upto - RECENT_EVENTS), upto) for recorded in page]
-    rows = [(recorded, in_words(recorded.event)) for recorded in reversed(found)]
-    context = _about(live, None, clock.now()) | {"rows": rows, "older": found[0].position if found else None}
-    return Template("events.html", context=context)
+    return Template("host.html", context=about(live, at, now) | host_view(settings, name, state, made, now))
 
 
 @post("/hosts/{host:str}/run", include_in_schema=False)
@@ -76,8 +61,4 @@ async def call_off(settings: TheSettings, bus: TheBus, host: Name) -> Redirect:
     return Redirect(f"/hosts/{host}", status_code=303)
 
 
-def _about(live: Live, at: datetime | None, now: datetime) -> dict[str, Any]:
-    return {"at": at, "now": now, "position": live.state.position, "log_is_away": live.log_is_away}
-
-
-PAGES: Final = (dashboard, host_page, events_page, run, call_off)
+PAGES: Final = (dashboard, host_page, run, call_off)
