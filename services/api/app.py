@@ -16,6 +16,8 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from services.api import problems
+from services.api.files.drive import Drive
+from services.api.files.points import Points
 from services.api.guard import LocalOnly
 from services.api.live import Live
 from services.api.pages import PAGES
@@ -34,12 +36,15 @@ LARGEST_BODY_BYTES: Final = 64 * 1024
 
 def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: SystemClock) -> Litestar:
     """The application around a live state, a log and a bus."""
+    drive = Drive(settings)
     given: dict[str, Any] = {
         "settings": settings,
         "live": live,
         "event_log": events,
         "bus": bus,
         "clock": clock,
+        "drive": drive,
+        "points": Points(live, events, settings, drive),
     }
     engine = JinjaTemplateEngine(directory=HERE / "templates")
     engine.engine.autoescape = True

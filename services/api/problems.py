@@ -10,8 +10,17 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from shared.adapters.disk_work import DriveSlow
 from shared.adapters.jetstream import BusUnavailable
-from shared.domain.errors import BackupManagerError, LogUnavailable, MessageRefused, NameRefused
+from shared.adapters.point_tree import PathMissing, PathRefused, PointMissing
+from shared.domain.errors import (
+    BackupManagerError,
+    LogUnavailable,
+    MessageRefused,
+    NameRefused,
+    PointInUse,
+    StoreRefused,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -31,6 +40,14 @@ class NotThere(BackupManagerError):
     """What was asked for does not exist."""
 
 
+class Gone(BackupManagerError):
+    """What was asked for existed, and was removed."""
+
+
+class TooMuch(BackupManagerError):
+    """What was asked for is more than can be given in this way."""
+
+
 class AlreadyRunning(BackupManagerError):
     """What was asked for is pending or running already."""
 
@@ -38,7 +55,15 @@ class AlreadyRunning(BackupManagerError):
 STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     NotThere: 404,
     NameRefused: 404,
+    PointMissing: 404,
+    PathMissing: 404,
+    PathRefused: 403,
+    Gone: 410,
     AlreadyRunning: 409,
+    PointInUse: 409,
+    TooMuch: 413,
+    DriveSlow: 503,
+    StoreRefused: 503,
     MessageRefused: 400,
     LogUnavailable: 503,
     BusUnavailable: 503,
