@@ -35,7 +35,7 @@ class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Folder(msgspec.Struct, frozen=True):
-    """Some of what a folder holds, in the order of the names. `next` is where the next page begins, if there is one."""
+    """Some of what a folder holds, in the order of the names. `next`, given back as `after`, brings the next page."""
 
     path: str
     total: int

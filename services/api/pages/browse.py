@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Final
 
 from litestar import get
-from litestar.params import QueryParameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Redirect, Template
 
 from services.api.asked import At, Name
@@ -21,7 +21,7 @@ from services.api.given import TheClock, TheDrive, TheLive, ThePoints
 from services.api.pages.about import about
 from services.api.pages.files_frame import FOR_PEOPLE, Asked, address, crumbs, path_in
 from services.api.problems import NotThere
-from services.api.routes.files import OPERATOR, in_time, pairs, path_of
+from services.api.routes.files import OPERATOR, in_time, opaque, pairs
 from shared.adapters.point_tree import PointTree
 from shared.domain.name_pattern import NamePattern
 from shared.domain.paths import parent_of, path_in_address, shown, token_of
@@ -38,7 +38,9 @@ FOR_OPERATORS: Final[dict[str, Any]] = {
 
 
 @get("/browse/{host:str}", **FOR_OPERATORS)
-async def choose(*, points: ThePoints, host: Name, snapshot: str = "", path: str = "", at: At = None) -> Redirect:
+async def choose(
+    *, points: ThePoints, host: Name, snapshot: FromQuery[str] = "", path: FromQuery[str] = "", at: At = None
+) -> Redirect:
     """Go to a restore point that was chosen from a list, or to the newest."""
     kept = await points.all(host, at)
     if not kept:
@@ -66,7 +68,7 @@ async def browse(
     point = await points.one(host, snapshot, at)
     if (await drive.read(point, PointTree.look, path)).kind != "folder":
         return Redirect(address("preview", host, snapshot, path=path, at=at), status_code=303)
-    page = folder_of(await drive.read(point, PointTree.page, path, path_of(request, "after"), ROWS), path)
+    page = folder_of(await drive.read(point, PointTree.page, path, opaque(after), ROWS), path)
     context = await _point_context(points, point, path, at)
     context |= {"folder": page, "after": after, "up": token_of(parent_of(path)[0])}
     return Template("files_folder.html", context=about(live, at, clock.now()) | context)
@@ -161,7 +163,14 @@ async def diff(
 
 @get("/search/{host:str}", **FOR_OPERATORS)
 async def find(
-    *, live: TheLive, clock: TheClock, points: ThePoints, drive: TheDrive, host: Name, name: str = "", at: At = None
+    *,
+    live: TheLive,
+    clock: TheClock,
+    points: ThePoints,
+    drive: TheDrive,
+    host: Name,
+    name: FromQuery[str] = "",
+    at: At = None,
 ) -> Template:
     """Names in all restore points of a host."""
     kept = await points.all(host, at)

@@ -18,7 +18,7 @@ from services.api.given import TheClock, TheDrive, ThePoints
 from services.api.problems import NotThere
 from shared.adapters.point_tree import PointTree
 from shared.domain.name_pattern import NamePattern
-from shared.domain.paths import path_in_query
+from shared.domain.paths import path_in_address, path_in_query
 
 OPERATOR: Final = {"role": "operator"}
 MOST_FOUND: Final = 1000
@@ -31,9 +31,14 @@ APath = Annotated[
 Limit = Annotated[int, QueryParameter(ge=1, le=LARGEST_PAGE)]
 
 
-def path_of(request: Asked, name: str = "path") -> bytes:
-    """The exact bytes of a path in the query."""
-    return path_in_query(request.scope["query_string"], name) or b""
+def path_of(request: Asked) -> bytes:
+    """The exact bytes of the path in the query."""
+    return path_in_query(request.scope["query_string"]) or b""
+
+
+def opaque(after: str) -> bytes:
+    """The bytes that a `next` stands for, given back as the value of `after`."""
+    return path_in_address(after.encode("ascii", "ignore"))
 
 
 @get("/api/hosts/{host:str}/snapshots/{snapshot:str}/files", summary="A folder of a restore point", opt=OPERATOR)
@@ -51,7 +56,7 @@ async def files(
 ) -> Folder:
     """What a folder of a snapshot or golden copy holds, in the order of the names."""
     point, folder = await points.one(host, snapshot, at), path_of(request)
-    return folder_of(await drive.read(point, PointTree.page, folder, path_of(request, "after"), limit), folder)
+    return folder_of(await drive.read(point, PointTree.page, folder, opaque(after), limit), folder)
 
 
 @get("/api/hosts/{host:str}/snapshots/{snapshot:str}/content", summary="A file, or a folder packed", opt=OPERATOR)
