@@ -79,11 +79,6 @@ async def client(settings: Settings, bus: Bus, log: EventLog, folder: HostFolder
         yield made
 
 
-def raw(path: str) -> httpx.URL:
-    """An address that nobody makes tidy on the way."""
-    return httpx.URL(f"http://x{path}")
-
-
 async def get(client: httpx.AsyncClient, path: str, **headers: str) -> httpx.Response:
     """Ask for exactly this address: no dot, escape or slash of it is changed."""
     host, port = client.base_url.host, client.base_url.port
@@ -154,6 +149,11 @@ async def test_what_the_product_writes_down_itself_is_hidden_and_the_hosts_file_
     assert ours.content == content_of(b".snapshot_complete")
 
 
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a file; none when this user may not read it."""
+    return path.read_bytes().splitlines() if os.access(path, os.R_OK) else []
+
+
 OUTSIDE = (
     "home/shadow",
     "home/climbing",
@@ -184,13 +184,15 @@ OUTSIDE = (
 )
 
 
+SECRETS = [line for file in (SECRET, "/etc/passwd") for line in lines_of(Path(file)) if len(line) > 8]
+
+
 async def test_not_one_byte_comes_from_outside_and_nothing_hangs_or_fails(client: httpx.AsyncClient) -> None:
     for path in OUTSIDE:
         await stays_inside(client, path)
 
 
 async def stays_inside(client: httpx.AsyncClient, path: str) -> None:
-    secrets = [line for file in (SECRET, "/etc/passwd") for line in Path(file).read_bytes().splitlines() if line]
     for address in (
         f"{API}/content?path={path}",
         f"{API}/files?path={path}",
@@ -203,7 +205,7 @@ async def stays_inside(client: httpx.AsyncClient, path: str) -> None:
     ):
         answer = await get(client, address)
         assert answer.status_code < 500, (address, answer.text)
-        assert not any(line in answer.content for line in secrets if len(line) > 8), address
+        assert not any(line in answer.content for line in SECRETS), address
         assert b"BACKUP" not in answer.content.upper() or b"UUID" not in answer.content.upper()
         if "content?" in address or "/image/" in address:
             assert answer.status_code in {400, 403, 404}, (address, answer.text)
@@ -267,7 +269,7 @@ async def test_a_file_without_end_is_sent_lazily_and_ends_with_who_asked(
     last = await get(client, f"{API}/content?path=home/huge", Range="bytes=-5")
     assert (last.status_code, last.content) == (206, b"\0" * 5)
     assert last.headers["content-range"] == f"bytes {size - 5}-{size - 1}/{size}"
-    assert "\\x00" in (await client.get(f"/preview/{HOST}/{ONE}/home/huge")).text or True
+    assert "no text" in (await client.get(f"/preview/{HOST}/{ONE}/home/huge")).text
     assert (await client.get("/api/status")).status_code == 200
 
 
@@ -286,7 +288,7 @@ def in_use(tree: Path) -> bool:
 async def gone(tree: Path) -> None:
     """Wait until nobody holds the restore point any more."""
     async with asyncio.timeout(10):
-        while in_use(tree):
+        while in_use(tree):  # noqa: ASYNC110  # the kernel tells nobody that a lock is free
             await asyncio.sleep(0.01)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -88,12 +88,12 @@ def hostile(tree: Path) -> None:
     top = os.fsencode(home)
     for name in ODD_NAMES:
         Path(os.fsdecode(top + b"/" + name)).write_bytes(content_of(name))
-    os.symlink(SECRET, home / "shadow")
-    os.symlink("../" * 20 + SECRET[1:], home / "climbing")
-    os.symlink("/etc", home / "etc")
-    os.symlink("..", home / "up")
+    (home / "shadow").symlink_to(SECRET)
+    (home / "climbing").symlink_to("../" * 20 + SECRET[1:])
+    (home / "etc").symlink_to("/etc")
+    (home / "up").symlink_to("..")
     os.mkfifo(home / "pipe")
-    with socket.socket(socket.AF_UNIX) as server, _inside(home):
+    with socket.socket(socket.AF_UNIX) as server, chdir(home):  # the path of a socket may not be long
         server.bind("socket")
     if os.geteuid() == 0:
         os.mknod(home / "zero", 0o20666, os.makedev(1, 5))
@@ -150,18 +150,3 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
                 await asyncio.sleep(0.05)
         yield client
         stop.set()
-
-
-class _inside:
-    """The working directory is this one for a moment: the path of a socket may not be long."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        self._before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        os.chdir(self._folder)
-
-    def __exit__(self, *_: object) -> None:
-        os.fchdir(self._before)
-        os.close(self._before)

@@ -91,10 +91,8 @@ class _Search:
         if kind is Kind.GOLDEN:
             self._golden(name)
             return
-        if self._newer is None or _base_of(self._folder, self._newer) != name:
+        if self._newer is None or _base_of(self._folder, self._newer) != name or not self._undo(self._newer, name):
             self._all_of(point)
-        else:
-            self._undo(self._newer, name)
         self._newer = name
 
     def _golden(self, name: str) -> None:
@@ -108,14 +106,21 @@ class _Search:
         self._all_of((Kind.GOLDEN, name))
         self._finds.open = before
 
-    def _undo(self, newer: str, name: str) -> None:
-        """What a snapshot had is what the one based on it has, less what was added, and what was removed."""
-        with _held(self._folder, (Kind.SNAPSHOT, newer)) as held:
-            said = [(change.name, change.change) for change in changes(held) if self._pattern.fits(change.name)]
+    def _undo(self, newer: str, name: str) -> bool:
+        """What a snapshot had is what the one based on it has, less what was added, and what was removed.
+
+        False when nothing tells what was.
+        """
+        try:
+            with _held(self._folder, (Kind.SNAPSHOT, newer)) as held:
+                said = [(change.name, change.change) for change in changes(held) if self._pattern.fits(change.name)]
+        except ListMissing:
+            return False
         self._finds.open -= {path for path, what in said if what == "added"}
         self._finds.still_there(name)
         for path in [path for path, what in said if what == "removed"]:
             self._finds.has(path, name)
+        return True
 
     def _all_of(self, point: Point) -> None:
         with _held(self._folder, point) as held:
