@@ -12,6 +12,8 @@ from services.api.files.versions import Bar
 
 WIDTH: Final = 1000.0
 NARROWEST: Final = 3.0
+LAST: Final = 40.0
+"""What the newest restore point gets, behind which nothing is."""
 
 
 class Drawn(msgspec.Struct, frozen=True):
@@ -37,7 +39,7 @@ def drawn(bars: Sequence[Bar], slots: Mapping[str, datetime]) -> Drawing:
     span = (ends - begins).total_seconds() or 1.0
 
     def place(name: str) -> float:
-        return (slots[name] - begins).total_seconds() / span * (WIDTH - 2 * NARROWEST)
+        return (slots[name] - begins).total_seconds() / span * (WIDTH - LAST)
 
     laid: list[Drawn] = []
     number = 0
