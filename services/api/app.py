@@ -66,6 +66,7 @@ def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: 
         response_cache_config=ResponseCacheConfig(),
         request_max_body_size=LARGEST_BODY_BYTES,
         logging_config=None,  # the journal is set up already
+        on_shutdown=[drive.close],
         debug=False,
     )
 

@@ -70,7 +70,10 @@ class DiskWork:
 
     def later(self, function: Callable[[], None]) -> None:
         """Run a function in a thread when one is free; nobody waits for it."""
-        self._threads.submit(function)
+        try:
+            self._threads.submit(function)
+        except RuntimeError:  # nothing is started any more
+            function()
 
     def close(self) -> None:
         """Start nothing any more."""

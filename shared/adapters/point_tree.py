@@ -148,7 +148,7 @@ class PointTree:
             try:
                 status = os.fstat(place)
                 if not stat.S_ISREG(status.st_mode):
-                    raise PathRefused(f"{shown(path)} is a {kind_of(status)}, not a file.", _NO_CONTENT)
+                    raise PathRefused(f"‘{shown(path)}’ is a {kind_of(status)}, not a file.", _NO_CONTENT)
                 # What is reached through an open place cannot be swapped for something else.
                 flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
                 return os.open(f"/proc/self/fd/{place}", flags), status
@@ -240,12 +240,14 @@ def _told(path: bytes) -> Iterator[None]:
         if error.errno in _MISSING:
             raise _missing(path) from error
         if error.errno == errno.EXDEV:
-            raise PathRefused(f"Something else is mounted at {shown(path)}.", "It is no part of the backup.") from error
-        raise PathRefused(f"{shown(path)} cannot be read: {error.strerror}.", _DRIVE) from error
+            raise PathRefused(
+                f"Something else is mounted at ‘{shown(path)}’.", "It is no part of the backup."
+            ) from error
+        raise PathRefused(f"‘{shown(path)}’ cannot be read: {error.strerror}.", _DRIVE) from error
 
 
 def _missing(path: bytes) -> PathMissing:
-    return PathMissing(f"There is no {shown(path)} in this restore point.", "Its versions show when it was there.")
+    return PathMissing(f"There is no ‘{shown(path)}’ in this restore point.", "Its versions show when it was there.")
 
 
 def _descend(top: int, path: bytes) -> int:

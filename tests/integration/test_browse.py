@@ -19,7 +19,9 @@ import httpx
 import pytest
 
 from services.embedded.sshd import free_port
+from shared.adapters import beneath
 from shared.adapters.jetstream import Bus
+from shared.adapters.point_tree import PathMissing, PathRefused, PointTree
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import HostFolder
 from shared.config import Settings
@@ -335,6 +337,48 @@ async def test_a_folder_comes_as_tar_gz_and_as_zip(client: httpx.AsyncClient, fo
     await gone(folder.path / "hourly" / ONE)
 
 
+async def test_a_download_that_is_given_up_ends_at_once_and_one_that_cannot_be_whole_is_not_taken_for_it(
+    client: httpx.AsyncClient, folder: HostFolder
+) -> None:
+    tree = folder.path / "hourly" / ONE
+    (tree / "home" / "noise").write_bytes(os.urandom(30_000_000))
+    for packed in ("tar.gz", "zip"):
+        async with client.stream("GET", f"{API}/content", params={"path": "home", "as": packed}) as answer:
+            assert await anext(answer.aiter_raw())
+            assert in_use(tree)
+        await gone(tree)
+    with pytest.raises(httpx.TransportError):
+        await shortened_meanwhile(client, tree / "home" / "huge")
+    await gone(tree)
+    assert (await client.get("/api/status")).status_code == 200
+
+
+async def shortened_meanwhile(client: httpx.AsyncClient, file: Path) -> None:
+    async with client.stream("GET", f"{API}/content", params={"path": "home/huge"}) as answer:
+        pieces = answer.aiter_raw()
+        await anext(pieces)
+        os.truncate(file, 0)
+        async for _ in pieces:
+            pass
+
+
+def test_where_the_kernel_has_no_openat2_it_is_done_by_parts(
+    folder: HostFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_tree(folder, SLOT, hostile)
+    top = os.open(folder.path / "hourly" / ONE, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        tree = PointTree(top)
+        with_it = [(path, item.kind, item.target) for path, item in tree.walk(b"") if b"ddd/" not in path]
+        monkeypatch.setattr(beneath, "SYS_OPENAT2", 100_000)
+        assert [(path, item.kind, item.target) for path, item in tree.walk(b"") if b"ddd/" not in path] == with_it
+        for path in (b"home/shadow", b"home/etc/passwd", b"home/up/home/plain.txt", b"home/pipe"):
+            with pytest.raises((PathMissing, PathRefused)):
+                tree.open_file(path)
+    finally:
+        os.close(top)
+
+
 async def test_a_large_folder_is_paged_by_name(client: httpx.AsyncClient, folder: HostFolder) -> None:
     large = folder.path / "hourly" / ONE / "home" / "large"
     large.mkdir()
@@ -381,7 +425,7 @@ NOT_THERE = (
     ("/api/hosts/nas/snapshots/2026-03-07_0800/files", 404, "no snapshot 2026-03-07_0800"),
     ("/api/hosts/nas/snapshots/..%2fx/files", 404, ""),
     ("/api/hosts/nas/snapshots/yesterday/files", 404, "not the name"),
-    ("/api/hosts/nas/snapshots/2026-03-06_0800/files?path=nothing", 404, "no nothing"),
+    ("/api/hosts/nas/snapshots/2026-03-06_0800/files?path=nothing", 404, "no ‘nothing’"),
     ("/api/hosts/nas/snapshots/2026-03-06_0800/files?limit=0", 400, "limit"),
     ("/api/hosts/nas/snapshots/2026-03-06_0800/content?as=rar", 400, "as"),
     ("/api/hosts/nas/snapshots/2026-03-06_0800/files?at=2020-01-01T00:00:00Z", 404, "at that moment"),
@@ -389,8 +433,8 @@ NOT_THERE = (
     ("/api/hosts/web/versions?path=x", 404, "no restore points"),
     ("/api/hosts/nas/search?name=", 404, "nothing to search"),
     ("/browse/nobody", 404, "no host"),
-    ("/browse/nas/2026-03-06_0800/nothing", 404, "no nothing"),
-    ("/versions/nas/nothing", 404, "No restore point of nas has nothing"),
+    ("/browse/nas/2026-03-06_0800/nothing", 404, "no ‘nothing’"),
+    ("/versions/nas/nothing", 404, "No restore point of nas has ‘nothing’"),
 )
 
 

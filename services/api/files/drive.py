@@ -43,6 +43,10 @@ class Drive:
         self._names = FolderNames(NAMES_REMEMBERED)
         self._long = asyncio.Semaphore(MOST_LONG_READS)
 
+    async def close(self) -> None:
+        """Read nothing any more."""
+        self.work.close()
+
     def where(self, host: HostName) -> Where:
         """Where the restore points of a host are."""
         return Where(self._settings.backup_root, self._settings.store, host)

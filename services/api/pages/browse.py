@@ -125,7 +125,7 @@ async def versions(
     async with drive.long_read():
         found = await drive.work.do(versions_of, kept[0].where, pairs(kept), path)
     if not any(bar.version for bar in found.versions):
-        raise NotThere(f"No restore point of {host} has {shown(path)}.", f"/search/{host} finds names.")
+        raise NotThere(f"No restore point of {host} has ‘{shown(path)}’.", f"/search/{host} finds names.")
     context = {
         "host": host,
         "path": token_of(path),

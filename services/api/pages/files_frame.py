@@ -55,8 +55,9 @@ def of_framework(request: Asked, error: HTTPException) -> Template:
     return _page(request, answer.content)
 
 
-def _page(_: Asked, problem: Problem) -> Template:
-    context = {"problem": problem, "at": None, "now": None, "position": 0, "log_is_away": False}
+def _page(request: Asked, problem: Problem) -> Template:
+    host = request.scope.get("path_params", {}).get("host") if problem.status in {403, 404, 410} else None
+    context = {"problem": problem, "host": host, "at": None, "now": None, "position": 0, "log_is_away": False}
     return Template("files_problem.html", context=context, status_code=problem.status)
 
 
