@@ -24,7 +24,10 @@ class NamePattern:
         self._whole = "/" in text
         self._wild = re.compile(fnmatch.translate(folded)) if _WILD.search(text) else None
         self._part = folded
-        self._hint = b"" if self._wild else max(_PLAIN.findall(folded.encode()), key=len, default=b"")
+        # What is between brackets is one character of several, so nothing of such a pattern has to be there as it is.
+        self._hint = (
+            b"" if "[" in text else max(_PLAIN.findall(folded.encode("utf-8", "surrogateescape")), key=len, default=b"")
+        )
 
     def fits(self, path: bytes) -> bool:
         """Whether a path fits."""

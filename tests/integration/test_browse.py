@@ -241,6 +241,13 @@ async def test_what_is_mounted_inside_is_not_part_of_the_backup(client: httpx.As
         refused = await client.get(f"{API}/content", params={"path": "home/mounted/secret"})
         assert refused.status_code == 403
         assert "mounted" in refused.json()["detail"]
+        (inside.parent / "huge").unlink()
+        assert (await client.get(f"{API}/content", params={"path": "home", "as": "tar.gz"})).status_code == 403
+        zipped = await client.get(f"{API}/content", params={"path": "home", "as": "zip"})
+        assert zipped.status_code == 200, zipped.text
+        with zipfile.ZipFile(io.BytesIO(zipped.content)) as made:
+            assert not [name for name in made.namelist() if "mounted" in name]
+            assert b"left out, a mount: home/mounted" in made.read("home/ABOUT-THIS-ZIP.txt")
 
 
 async def test_paths_longer_than_the_kernel_takes_them_are_reached(client: httpx.AsyncClient) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from litestar import Request, Response
 
 from services.api.files.drive import Drive, PointRef
-from services.api.files.folder_tar import OpenFolder, tar_pieces
+from services.api.files.folder_tar import OpenFolder, refuse_mounts, tar_pieces
 from services.api.files.folder_zip import refuse_too_many, zip_pieces
 from services.api.files.pulling import Pieces, pieces_of_file, pulled
 from services.api.files.ranges import attachment, etag_of, wanted_range
@@ -157,6 +157,8 @@ async def folder_answer(drive: Drive, point: PointRef, path: bytes, packed: Pack
     try:
         if packed == "zip":
             await drive.read(point, refuse_too_many, path)
+        else:
+            await drive.read(point, refuse_mounts)
         opened = await drive.work.handed_over(OpenFolder.close, OpenFolder.of, point, path)
         if packed == "tar.gz":
             headers["content-type"] = "application/gzip"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from isal import isal_zlib
@@ -13,11 +15,12 @@ from isal import isal_zlib
 from services.api.files.drive import PointRef
 from shared.adapters import process
 from shared.adapters.disk_work import DiskWork
-from shared.adapters.point_tree import RECORDS, PointTree, hold_point, reading_host
+from shared.adapters.point_tree import RECORDS, PathRefused, PointTree, hold_point, reading_host
 from shared.adapters.process import Running, dying_with_parent
 from shared.domain.errors import RunFailed
 from shared.domain.paths import parent_of
 
+MOUNTS: Final = Path("/proc/self/mountinfo")
 ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 OPTIONS: Final = (
     "--create",
@@ -77,6 +80,18 @@ class OpenFolder:
         """Let go."""
         os.close(self.parent)
         os.close(self.held)
+
+
+def refuse_mounts(tree: PointTree) -> None:
+    """tar knows other file systems, but not a folder of the same one that is mounted here once more.
+
+    Raises PathRefused.
+    """
+    inside = f"{Path(f'/proc/self/fd/{tree.top}').readlink()}/"
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+        where = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[4])
+        if where.startswith(inside):
+            raise PathRefused("Something else is mounted inside this restore point.", "Unmount it, or take a zip.")
 
 
 def _top_names(folder: int) -> tuple[bytes, ...]:
