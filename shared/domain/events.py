@@ -38,6 +38,7 @@ from shared.domain.events_general import (
     SettingsChanged,
     SlotSkipped,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.events_retention import (
     PlanConfirmed,
@@ -102,6 +103,7 @@ AnyEvent = (
     | AlertRaised
     | SettingsChanged
     | StoreEnrolled
+    | StoreMeasured
     | MessageRejected
     | ClockTrusted
 )
@@ -200,6 +202,7 @@ __all__ = [
     "SnapshotProgressed",
     "SnapshotStarted",
     "StoreEnrolled",
+    "StoreMeasured",
     "decode_event",
     "decode_page",
     "encode_event",

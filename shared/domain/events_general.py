@@ -79,6 +79,19 @@ class StoreEnrolled(Event, frozen=True, gc=False, tag=True, kw_only=True):
     uuid: UUID
 
 
+class StoreMeasured(Event, frozen=True, gc=False, tag=True, kw_only=True):
+    """How full a drive is. `free_bytes` is what a worker may still take.
+
+    `free_inodes` is null on file systems that make them as they go.
+    """
+
+    store: str
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int
+    free_inodes: int | None
+
+
 class MessageRejected(Event, frozen=True, gc=False, tag=True, kw_only=True):
     """A bus message that could not be understood. `preview` is its first bytes, escaped."""
 

@@ -142,6 +142,7 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.HoldReleased: lambda e: f"The hold was released{f' by {e.by}' if e.by else ''}: {e.reason}",
     events.AlertRaised: lambda e: f"Alert: {e.evidence}",
     events.SettingsChanged: _settings,
+    events.StoreMeasured: lambda e: f"The drive {e.store} has {size(e.free_bytes)} of {size(e.total_bytes)} free.",
     events.StoreEnrolled: lambda e: f"The drive {e.uuid} is the store {e.store}.",
     events.MessageRejected: lambda e: f"A message on {e.subject} ({e.size_bytes:,} bytes) was refused: {e.reason}",
 }
