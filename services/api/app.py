@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from services.api import problems
+from services.api.chain import Chain
 from services.api.guard import LocalOnly
 from services.api.live import Live
 from services.api.pages import PAGES
@@ -32,18 +34,21 @@ HERE: Final = Path(__file__).parent
 LARGEST_BODY_BYTES: Final = 64 * 1024
 
 
-def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: SystemClock) -> Litestar:
+def make_app(
+    settings: Settings, *, live: Live, chain: Chain, events: EventLog, bus: Bus, clock: SystemClock
+) -> Litestar:
     """The application around a live state, a log and a bus."""
     given: dict[str, Any] = {
         "settings": settings,
         "live": live,
+        "chain": chain,
         "event_log": events,
         "bus": bus,
         "clock": clock,
     }
     engine = JinjaTemplateEngine(directory=HERE / "templates")
     engine.engine.autoescape = True
-    engine.engine.filters |= {"size": size, "duration": duration, "ago": ago}
+    engine.engine.filters |= {"size": size, "duration": duration, "ago": ago, "as_shown": _twice}
     engine.engine.globals["moment"] = moment_of
     return Litestar(
         route_handlers=[*ROUTES, *PAGES, create_static_files_router("/static", [HERE / "static"])],
@@ -63,6 +68,11 @@ def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: 
         logging_config=None,  # the journal is set up already
         debug=False,
     )
+
+
+def _twice(values: Iterable[str]) -> list[tuple[str, str]]:
+    """Values of a choice that are shown as they are."""
+    return [(value, value) for value in values]
 
 
 def _giver(value: Any) -> Any:

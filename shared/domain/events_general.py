@@ -44,10 +44,11 @@ class DryRunCompleted(Event, frozen=True, gc=False, tag=True, kw_only=True):
 
 
 class HoldPlaced(Event, frozen=True, gc=False, tag=True, kw_only=True):
-    """Nothing at or before the pinned snapshot may be removed."""
+    """Nothing at or before the pinned snapshot may be removed. `by` is who says so; empty when we do ourselves."""
 
     reason: str
     pinned: str | None
+    by: str = ""
 
 
 class HoldReleased(Event, frozen=True, gc=False, tag=True, kw_only=True):

@@ -138,7 +138,10 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.HostFoundOffline: lambda e: e.reason,
     events.SlotSkipped: lambda e: f"The {e.job} of {snapshot_name(e.slot)} was skipped: {e.reason}.",
     events.DryRunCompleted: _dry_run,
-    events.HoldPlaced: lambda e: f"Hold: nothing at or before {e.pinned or 'the next snapshot'} is removed. {e.reason}",
+    events.HoldPlaced: lambda e: (
+        f"Hold: nothing at or before {e.pinned or 'the next snapshot'} is removed. {e.reason}"
+        + (f" By {printable(e.by)}." if e.by else "")
+    ),
     events.HoldReleased: lambda e: f"The hold was released{f' by {e.by}' if e.by else ''}: {e.reason}",
     events.AlertRaised: lambda e: f"Alert: {e.evidence}",
     events.SettingsChanged: _settings,
