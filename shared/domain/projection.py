@@ -120,6 +120,7 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:
             host.offline_since_us = None
         case SnapshotCompleted() as event:
             _completed(host, event, recorded_us)
+            tally(host, recorded)
         case _:
             _evolve_rarely(host, recorded)
 

@@ -12,8 +12,9 @@ from shared.domain.events import (
     SnapshotProgressed,
 )
 from shared.domain.host_state import HostState
-from shared.domain.tally import HOUR_US, HOURS_REMEMBERED, WENT_WELL, WENT_WRONG, tally
-from tests.support.builders import build
+from shared.domain.projection import replay
+from shared.domain.tally import HOUR_US, HOURS_REMEMBERED, OUTCOME_OF, WENT_WELL, WENT_WRONG, tally
+from tests.support.builders import build, recorded
 
 
 def told(*events: tuple[int, AnyEvent]) -> HostState:
@@ -43,3 +44,10 @@ def test_only_the_last_hours_are_remembered() -> None:
     host = told(*((hour, build(SnapshotCompleted)) for hour in range(HOURS_REMEMBERED + 10)))
     assert len(host.hours) == HOURS_REMEMBERED
     assert min(host.hours) == 10
+
+
+def test_the_projection_counts_every_end_of_a_run_once() -> None:
+    ends = [build(kind) for kind in OUTCOME_OF]
+    state = replay([[recorded(event, number, version=number) for number, event in enumerate(ends, 1)]])
+    assert state.hosts["nas"].outcomes == {f"{job} {outcome}": 1 for job, outcome in OUTCOME_OF.values()}
+    assert list(state.hosts["nas"].hours.values()) == [WENT_WELL | WENT_WRONG]

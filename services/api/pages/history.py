@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, TypeAlias, get_args
 from urllib.parse import urlencode
 from uuid import UUID
@@ -130,8 +131,8 @@ def _spaced(name: str) -> str:
     return " ".join([words[0], *(word.lower() for word in words[1:])])
 
 
-def _link(asked: dict[str, object], **more: object) -> str:
-    return "?" + urlencode({key: value for key, value in (asked | more).items() if value is not None})
+def _link(asked: Mapping[str, object], **more: object) -> str:
+    return "?" + urlencode({key: value for key, value in {**asked, **more}.items() if value is not None})
 
 
 PAGES: Final = (runs_page, run_page, events_page)
