@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from shared.domain.events import (
     AnyEvent,
     ArchiveFailed,
@@ -47,7 +49,7 @@ def test_only_the_last_hours_are_remembered() -> None:
 
 
 def test_the_projection_counts_every_end_of_a_run_once() -> None:
-    ends = [build(kind) for kind in OUTCOME_OF]
+    ends = [cast(AnyEvent, build(kind)) for kind in OUTCOME_OF]
     state = replay([[recorded(event, number, version=number) for number, event in enumerate(ends, 1)]])
     assert state.hosts["nas"].outcomes == {f"{job} {outcome}": 1 for job, outcome in OUTCOME_OF.values()}
     assert list(state.hosts["nas"].hours.values()) == [WENT_WELL | WENT_WRONG]
