@@ -31,7 +31,8 @@ POLICY: Final = (
 SECURITY_HEADERS: Final = (
     (b"content-security-policy", "; ".join(POLICY).encode()),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # With no-referrer a browser says "Origin: null" of our own forms, too (Fetch, "append a request Origin header").
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
