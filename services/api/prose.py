@@ -73,7 +73,7 @@ def _address_decisions(tokens: list[Token]) -> Iterator[Entry]:
             anchor = found[1].lower()
             opening.attrSet("id", anchor)
             opening.attrSet("class", "decision")
-            yield Entry(anchor, f"{found[1]}. {found[2].strip().rstrip('.:')}")
+            yield Entry(anchor, f"{found[1]}. {found[2].strip().rstrip('.:')}".rstrip())
 
 
 def _bold(children: list[Token]) -> str:
