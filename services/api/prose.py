@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from markdown_it import MarkdownIt
@@ -56,7 +57,7 @@ def _take_title(tokens: list[Token]) -> str:
 
 
 def _address_chapters(tokens: list[Token]) -> Iterator[Entry]:
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if (opening.type, opening.tag) == ("heading_open", "h2"):
             anchor = NOT_A_LETTER.sub("-", inline.content.lower()).strip("-")
             opening.attrSet("id", anchor)
@@ -65,7 +66,7 @@ def _address_chapters(tokens: list[Token]) -> Iterator[Entry]:
 
 def _address_decisions(tokens: list[Token]) -> Iterator[Entry]:
     """A decision is a paragraph that begins with its number in bold."""
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type != "paragraph_open" or not inline.content.startswith("**D"):
             continue
         found = DECISION.match(_bold(inline.children or []))

@@ -93,20 +93,28 @@ async def test_the_decisions_are_those_of_the_repository(client: httpx.AsyncClie
 
 
 async def test_a_package_made_of_a_source_archive_brings_the_document_itself(tmp_path: Path) -> None:
-    await _build("sdist", REPOSITORY, tmp_path)
-    [source] = tmp_path.glob("*.tar.gz")
-    with tarfile.open(source) as archive:
-        archive.extractall(tmp_path / "source", filter="data")
-    [unpacked] = (tmp_path / "source").iterdir()
-    await _build("wheel", unpacked, tmp_path)
-    [wheel] = tmp_path.glob("*.whl")
+    source = await _build("sdist", REPOSITORY, tmp_path)
+    wheel = await _build("wheel", _unpacked(source, tmp_path / "source"), tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         assert archive.read("services/api/docs/ARCHITECTURE.md") == (DOCUMENTS / "ARCHITECTURE.md").read_bytes()
     assert {"services/api/static/docs.css", "services/api/templates/drawn/flow.svg"} <= names
 
 
-async def _build(target: str, source: Path, where: Path) -> None:
+async def _build(target: str, source: Path, where: Path) -> Path:
     argv = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(where)]
     done = await process.run(argv, timeout_seconds=BOUND_SECONDS, cwd=source)
     assert done.returncode == 0, done.stderr.decode()
+    return _made(where, {"sdist": "*.tar.gz", "wheel": "*.whl"}[target])
+
+
+def _made(where: Path, named: str) -> Path:
+    [made] = where.glob(named)
+    return made
+
+
+def _unpacked(source: Path, where: Path) -> Path:
+    with tarfile.open(source) as archive:
+        archive.extractall(where, filter="data")
+    [unpacked] = where.iterdir()
+    return unpacked
