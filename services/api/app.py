@@ -10,16 +10,16 @@ from litestar import Litestar
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from services.api import problems
+from services.api.asked import given_at
 from services.api.chain import Chain
 from services.api.guard import LocalOnly
 from services.api.live import Live
+from services.api.openapi import description
 from services.api.pages import PAGES
 from services.api.routes import ROUTES
 from shared.adapters.clock import SystemClock
@@ -52,16 +52,15 @@ def make_app(
     engine.engine.globals["moment"] = moment_of
     return Litestar(
         route_handlers=[*ROUTES, *PAGES, create_static_files_router("/static", [HERE / "static"])],
-        dependencies={name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()},
+        dependencies={name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()}
+        | {"at": Provide(given_at, sync_to_thread=False)},
         exception_handlers={
             BackupManagerError: problems.of_ours,
             HTTPException: problems.of_framework,
             Exception: problems.of_defect,
         },
         middleware=[LocalOnly()],
-        openapi_config=OpenAPIConfig(
-            title="Backup Manager", version="1", path="/api/schema", render_plugins=[JsonRenderPlugin()]
-        ),
+        openapi_config=description(),
         template_config=TemplateConfig(instance=engine),
         response_cache_config=ResponseCacheConfig(),
         request_max_body_size=LARGEST_BODY_BYTES,
