@@ -21,21 +21,27 @@ LAST_MOMENT: Final = datetime(2999, 12, 31, tzinfo=UTC)
 At: TypeAlias = NamedDependency[datetime | None]
 """The moment that a route is asked for: name the parameter `at`."""
 Moment = Annotated[
-    datetime | None,
+    str,
     QueryParameter(
-        name="at", description="The moment to show, in ISO 8601, of UTC without an offset; now when left out."
+        name="at",
+        max_length=64,
+        description="The moment to show, in ISO 8601, of UTC without an offset; now when left out.",
     ),
 ]
 Name: TypeAlias = FromPath[str]
 
 
-def given_at(moment: Moment = None) -> datetime | None:
+def given_at(moment: Moment = "") -> datetime | None:
     """The moment of the query, on the time line that everything else is on. Raises MessageRefused."""
-    if moment is None:
+    if not moment:
         return None
-    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise MessageRefused(f"at is no moment: {moment!r}.", "Write it like 2026-03-06T08:00Z.") from error
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
     if not FIRST_MOMENT <= at <= LAST_MOMENT:
-        raise MessageRefused(f"There is nothing to show of the year {moment.year}.", "at lies between 1970 and 2999.")
+        raise MessageRefused(f"There is nothing to show of {moment}.", "at lies between 1970 and 2999.")
     return at.astimezone(UTC)
 
 

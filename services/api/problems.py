@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -54,7 +55,7 @@ def of_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[Pr
     """An error of the request itself: a wrong path, method or parameter."""
     extra = error.extra if isinstance(error.extra, list) else []
     details = "; ".join(f"{one.get('key', '')}: {one.get('message', '')}" for one in extra if isinstance(one, dict))
-    return _response(error.status_code, f"{error.detail} {details}".strip())
+    return _response(error.status_code, f"{error.detail} {details}".strip(), headers=error.headers)
 
 
 def of_defect(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -63,6 +64,8 @@ def of_defect(request: Request[Any, Any, Any], error: Exception) -> Response[Pro
     return _response(500, "This is a defect of Backup Manager.", "The journal of the api says more.")
 
 
-def _response(status: int, detail: str, hint: str = "") -> Response[Problem]:
+def _response(
+    status: int, detail: str, hint: str = "", *, headers: Mapping[str, str] | None = None
+) -> Response[Problem]:
     problem = Problem(HTTPStatus(status).phrase, status, detail, hint)
-    return Response(problem, status_code=status, media_type=MEDIA_TYPE)
+    return Response(problem, status_code=status, media_type=MEDIA_TYPE, headers=headers)

@@ -81,10 +81,11 @@ class About:
     limits: dict[str, Any] = field(default_factory=dict)
 
 
+A_MOMENT_OR_NOW: Final = {"anyOf": [{"format": "date-time", "minLength": 10}, {"maxLength": 0}]}
 MOST: Final = {"maximum": 2**63 - 1}
 PARAMETERS: Final = {
     "host": About("The name of a host.", "nas", {"pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"}),
-    "at": About("The moment to show, in ISO 8601; now when left out.", A_MOMENT),
+    "at": About("The moment to show; now when left out or empty.", A_MOMENT, A_MOMENT_OR_NOW),
     "after": About("Only what came after this position.", 120, MOST),
     "before": About("Only what came before this position.", 128, MOST),
     "limit": About("At most so many.", 100),

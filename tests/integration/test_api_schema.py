@@ -59,7 +59,17 @@ async def test_every_operation_does_what_the_description_says(client: httpx.Asyn
         *("run", str(client.base_url.join("/api/schema/openapi.json"))),
         *("--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS)),
         *("--exclude-path", "/api/events/stream", "--request-timeout", "20", "--warnings", "off"),
-        *("--max-examples", "12", "--seed", "20260306", "--continue-on-failure", "--no-shrink", "--no-color"),
+        *(
+            "--max-examples",
+            "8",
+            "--seed",
+            "20260306",
+            "--continue-on-failure",
+            "--no-shrink",
+            "--no-color",
+            "--workers",
+            "2",
+        ),
         *("--generation-database", "none"),
     ]
     done = await process.run(argv, timeout_seconds=BOUND_SECONDS, cwd=tmp_path)
