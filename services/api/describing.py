@@ -124,7 +124,8 @@ def _complete_answers(path: str, method: str, operation: dict[str, Any], schemas
 
 def _possible(path: str, method: str, operation: dict[str, Any]) -> list[str]:
     possible = ["400", "401", "403", "429", "503"]
-    if "{" in path or "requestBody" in operation:
+    asked = {parameter["name"] for parameter in operation.get("parameters", ())}
+    if "{" in path or "requestBody" in operation or "host" in asked:
         possible.append("404")
     if method != "get":
         possible += ["409", "413"]

@@ -16,7 +16,7 @@ from services.api.asked import At, Name, known_host
 from services.api.given import TheChain, TheClock, TheLive, TheLog, TheSettings
 from services.api.pages.about import about
 from services.api.problems import NotThere
-from services.api.routes.runs import Before, Chosen, OfHost, OfJob, OfOutcome, events_of_run, runs_of
+from services.api.routes.runs import LARGEST_POSITION, Before, Chosen, OfHost, OfJob, OfOutcome, events_of_run, runs_of
 from services.api.runs import began
 from shared.adapters.log_search import Wanted, find
 from shared.domain.event import Event, Job
@@ -44,7 +44,7 @@ async def runs_page(
     of_host: OfHost = None,
     of_job: OfJob = None,
     of_outcome: OfOutcome = None,
-    before: Before = None,
+    before: Before = LARGEST_POSITION,
     at: At = None,
 ) -> Template:
     """Every run, the newest first."""
@@ -88,7 +88,7 @@ async def events_page(
     chain: TheChain,
     of_stream: OfStream = "",
     of_type: OfType = "",
-    before: Before = None,
+    before: Before = LARGEST_POSITION,
     at: At = None,
 ) -> Template:
     """The event log, newest first, and whether its chain holds."""

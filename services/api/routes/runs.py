@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -12,7 +12,7 @@ from litestar.params import FromPath, QueryParameter
 from services.api.asked import At, Name, known_host
 from services.api.given import TheLive, TheLog, TheSettings
 from services.api.problems import NotThere
-from services.api.routes.events import told
+from services.api.routes.events import Told, told
 from services.api.runs import Run, ended_run, running, types_of
 from shared.adapters.log_search import Wanted, find
 from shared.adapters.postgres import EventLog
@@ -31,10 +31,7 @@ OfHost = Annotated[str | None, QueryParameter(name="host", description="Only run
 OfJob = Annotated[Job | None, QueryParameter(name="job", description="Only runs of this job.", required=False)]
 OfOutcome = Annotated[Outcome | None, QueryParameter(name="outcome", description="Only these.", required=False)]
 Before = Annotated[
-    int | None,
-    QueryParameter(
-        name="before", ge=1, le=LARGEST_POSITION, description="Only what ended before this position.", required=False
-    ),
+    int, QueryParameter(name="before", ge=1, le=LARGEST_POSITION, description="Only what is before this position.")
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=MOST_RUNS)]
 
@@ -45,7 +42,7 @@ class Chosen(msgspec.Struct, frozen=True):
     host: str | None = None
     job: Job | None = None
     outcome: Outcome | None = None
-    before: int | None = None
+    before: int = LARGEST_POSITION
 
 
 @get("/api/runs", summary="Runs, the newest first")
@@ -57,7 +54,7 @@ async def runs(
     of_host: OfHost = None,
     of_job: OfJob = None,
     of_outcome: OfOutcome = None,
-    before: Before = None,
+    before: Before = LARGEST_POSITION,
     limit: Limit = 50,
     at: At = None,
 ) -> list[Run]:
@@ -70,7 +67,7 @@ async def runs(
 async def runs_of(state: State, events: EventLog, chosen: Chosen, limit: int) -> list[Run]:
     """The runs that were chosen, up to the state. Raises LogUnavailable."""
     host = chosen.host
-    first_page = chosen.before is None and chosen.outcome in {None, "running"}
+    first_page = chosen.before == LARGEST_POSITION and chosen.outcome in {None, "running"}
     going_on = list(running(state, host, chosen.job)) if first_page else []
     if chosen.outcome == "running":
         return going_on
@@ -84,7 +81,7 @@ async def runs_of(state: State, events: EventLog, chosen: Chosen, limit: int) ->
 
 
 @get("/api/hosts/{host:str}/runs/{run:uuid}", summary="Everything that one run recorded")
-async def one_run(event_log: TheLog, settings: TheSettings, host: Name, run: FromPath[UUID]) -> list[dict[str, Any]]:
+async def one_run(event_log: TheLog, settings: TheSettings, host: Name, run: FromPath[UUID]) -> list[Told]:
     """The events of a run, oldest first."""
     return [told(recorded) for recorded in await events_of_run(event_log, settings, host, run)]
 
