@@ -46,6 +46,7 @@ from shared.domain.events_retention import (
     PointPurged,
     PointTrashed,
     PointUndeleted,
+    PurgeOrdered,
     RemovalOrdered,
     RetentionAbandoned,
     RetentionCancelled,
@@ -87,6 +88,7 @@ AnyEvent = (
     | RemovalOrdered
     | PointTrashed
     | PointUndeleted
+    | PurgeOrdered
     | PointPurged
     | PointLost
     | RetentionCompleted
@@ -183,6 +185,7 @@ __all__ = [
     "PointPurged",
     "PointTrashed",
     "PointUndeleted",
+    "PurgeOrdered",
     "Quality",
     "Recorded",
     "RemovalOrdered",

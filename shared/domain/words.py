@@ -125,6 +125,9 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.GoldenDiscovered: lambda e: f"Golden copy {e.golden} was found on the drive: {e.files:,} files.",
     events.RetentionStarted: lambda e: f"Retention started on {e.worker} under policy {e.policy}.",
     events.RemovalOrdered: _ordered,
+    events.PurgeOrdered: lambda e: (
+        f"{e.kind}/{e.point} is to be purged after {duration(e.trashed_seconds)} in the trash."
+    ),
     events.PointTrashed: lambda e: f"The {e.kind} {e.point} lies in the trash; `undelete` brings it back.",
     events.PointUndeleted: lambda e: f"The {e.kind} {e.point} was brought back from the trash{_by(e)}.",
     events.PointPurged: lambda e: f"The {e.kind} {e.point} was purged: {e.entries:,} entries.",
