@@ -22,6 +22,7 @@ from services.api.live import Live
 from services.api.openapi import description
 from services.api.pages import PAGES
 from services.api.routes import ROUTES
+from services.api.wellformed import WellFormed
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
@@ -57,9 +58,10 @@ def make_app(
         exception_handlers={
             BackupManagerError: problems.of_ours,
             HTTPException: problems.of_framework,
+            RecursionError: problems.of_nesting,
             Exception: problems.of_defect,
         },
-        middleware=[LocalOnly()],
+        middleware=[LocalOnly(), WellFormed()],
         openapi_config=description(),
         template_config=TemplateConfig(instance=engine),
         response_cache_config=ResponseCacheConfig(),

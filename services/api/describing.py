@@ -32,6 +32,7 @@ ERRORS: Final[dict[str, tuple[str, str, str, str]]] = {
     "404": ("NotThere", "Not Found", "There is no host 'nass'.", "GET /api/hosts lists them."),
     "409": ("AlreadyRunning", "Conflict", "The snapshot of nas is running already.", "Wait, or cancel it."),
     "413": ("TooLarge", "Content Too Large", "The request is larger than 64 KB.", ""),
+    "415": ("UnknownKind", "Unsupported Media Type", "The body has to be application/json, not 'text/plain'.", ""),
     "429": ("TooMany", "Too Many Requests", "Too many requests.", "Wait a minute."),
     "503": ("Away", "Service Unavailable", "The event log cannot be reached.", "Is Postgres running?"),
 }
@@ -128,5 +129,5 @@ def _possible(path: str, method: str, operation: dict[str, Any]) -> list[str]:
     if "{" in path or "requestBody" in operation or "host" in asked:
         possible.append("404")
     if method != "get":
-        possible += ["409", "413"]
+        possible += ["409", "413", "415"]
     return sorted(possible)

@@ -60,8 +60,15 @@ def _check(method: str, headers: Headers) -> None:
     if method in HARMLESS:
         return
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    if site not in {"none", "same-origin"} or (origin is not None and urlsplit(origin).netloc != host):
+    if site not in {"none", "same-origin"} or (origin is not None and _place(origin) != host):
         raise PermissionDeniedException("This request comes from a page of somebody else.")
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(address: str) -> str:

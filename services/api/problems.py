@@ -58,6 +58,13 @@ def of_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[Pr
     return _response(error.status_code, f"{error.detail} {details}".strip(), headers=error.headers)
 
 
+def of_nesting(request: Request[Any, Any, Any], error: RecursionError) -> Response[Problem]:
+    """JSON that is nested deeper than anything that is asked here; anything else that recurses is a defect."""
+    if request.method in {"GET", "HEAD"}:
+        return of_defect(request, error)
+    return _response(400, "The body is nested too deep.")
+
+
 def of_defect(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Anything else is a defect; what it was stands in the journal."""
     log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
