@@ -15,27 +15,10 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.marks import marked_headers
+
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-POLICY: Final = (
-    "default-src 'none'",
-    "style-src 'self'",
-    "script-src 'self'",
-    "img-src 'self'",
-    "connect-src 'self'",
-    "worker-src 'self'",
-    "form-action 'self'",
-    "base-uri 'none'",
-    "frame-ancestors 'none'",
-)
-SECURITY_HEADERS: Final = (
-    (b"content-security-policy", "; ".join(POLICY).encode()),
-    (b"x-content-type-options", b"nosniff"),
-    # With no-referrer a browser says "Origin: null" of our own forms, too (Fetch, "append a request Origin header").
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-)
 
 
 class LocalOnly(ASGIMiddleware):
@@ -47,7 +30,7 @@ class LocalOnly(ASGIMiddleware):
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+                message["headers"] = marked_headers(message["headers"])
             await send(message)
 
         await next_app(scope, receive, marked)

@@ -111,3 +111,22 @@ async def test_methods_that_are_not_there_say_which_are(client: httpx.AsyncClien
         assert b"\r\nallow: " in head
         assert b"get" in head.partition(b"\r\nallow: ")[2].partition(b"\r\n")[0]
     assert (await ask(client, b"OPTIONS /api/trigger"))[0] == 204
+
+
+async def test_a_browser_is_told_on_a_page_and_a_program_in_a_document(client: httpx.AsyncClient) -> None:
+    browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path, status, says in (
+        ("/hosts/nobody", 404, "There is no host &#39;nobody&#39;."),
+        ("/nothing", 404, "Nothing is here"),
+        ("/?at=<script>alert(1)</script>", 400, "&lt;script&gt;"),
+    ):
+        page = await client.get(path, headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert says in page.text
+        assert "<script" not in page.text
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        document = await client.get(path)
+        assert document.headers["content-type"] == "application/problem+json"
+    assert (await client.get("/api/nothing", headers=browser)).json()["status"] == 404
+    assert "get" in (await client.delete("/", headers=browser)).headers["allow"].lower()
+    assert (await client.get("/", headers={**browser, "host": "evil.example"})).status_code == 403

@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from shared.adapters import process
@@ -74,3 +76,38 @@ async def test_every_operation_does_what_the_description_says(client: httpx.Asyn
     ]
     done = await process.run(argv, timeout_seconds=BOUND_SECONDS, cwd=tmp_path)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+async def test_the_description_can_be_read_by_a_person(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/api/schema/openapi.json")).json()
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    for path, method, operation in operations(document):
+        place = (path, method)
+        assert (place, bool(operation["summary"] and operation["description"])) == (place, True)
+        assert set(operation["tags"]) <= tags
+        assert {"400", "401", "403", "503"} <= set(operation["responses"])
+        for parameter in operation.get("parameters", ()):
+            assert (*place, parameter["name"], bool(parameter.get("description"))) == (*place, parameter["name"], True)
+            assert "example" in parameter
+
+
+async def test_every_example_is_what_it_is_an_example_of(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/api/schema/openapi.json")).json()
+    components = document["components"]
+    for schema in components["schemas"].values():
+        assert all(fits(example, schema, components) for example in schema["examples"])
+    for path, method, operation in operations(document):
+        shown = [operation.get("requestBody", {}), *operation["responses"].values(), *components["responses"].values()]
+        for content in (content for one in shown for content in one.get("content", {}).values()):
+            place = (path, method, content["example"])
+            assert (place, fits(content["example"], content["schema"], components)) == (place, True)
+
+
+def operations(document: Any) -> list[tuple[str, str, Any]]:
+    """Path, method and operation of each."""
+    return [(path, method, one) for path, item in document["paths"].items() for method, one in item.items()]
+
+
+def fits(value: Any, schema: Any, components: Any) -> bool:
+    """Whether a value is of this schema."""
+    return bool(jsonschema_rs.is_valid({**schema, "components": components}, value))
