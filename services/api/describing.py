@@ -54,7 +54,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
     components.setdefault("responses", {}).update({name: _error(code, *said) for code, (name, *said) in ERRORS.items()})
     for path, method, operation in _operations(document):
         operation.setdefault("tags", [_subject(path)[0]])
-        _complete_parameters(operation)
+        _complete_parameters(operation, schemas)
         _complete_body(operation, schemas)
         _complete_answers(path, method, operation, schemas)
     for schema in schemas.values():
@@ -81,7 +81,7 @@ def _error(code: str, title: str, detail: str, hint: str) -> dict[str, Any]:
     return {"description": detail, "content": {"application/problem+json": content}}
 
 
-def _complete_parameters(operation: dict[str, Any]) -> None:
+def _complete_parameters(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"] = _without_null(parameter.get("schema", {}))
         known = PARAMETERS.get(parameter["name"])
@@ -89,6 +89,7 @@ def _complete_parameters(operation: dict[str, Any]) -> None:
             parameter.setdefault("description", known.description)
             schema |= {key: value for key, value in known.limits.items() if key not in schema}
             parameter.setdefault("example", known.example)
+        parameter.setdefault("example", sample(schema, schemas, parameter["name"]))
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ SAMPLES: Final[dict[str, Any]] = {
 }
 OF_SCHEMA: Final[dict[str, dict[str, Any]]] = {
     "ArchiveState": {"name": AN_ARCHIVE},
+    "ChainState": {"findings": []},
     "GoldenState": {"name": "2026-03"},
     "HostState": {"hold_reason": "", "pinned": None, "offline_since_us": None, "clock_doubt_us": None},
 }
@@ -91,6 +92,7 @@ PARAMETERS: Final = {
     "limit": About("At most so many.", 100),
     "wait_seconds": About("Wait so long for one.", 0),
     "Last-Event-ID": About("The position of the last event that was seen.", "128", {"pattern": "^[0-9]{0,18}$"}),
+    "run": About("The number of a run.", A_RUN),
     "snapshot": About("The name of a snapshot.", "2026-03-06_0800"),
 }
 

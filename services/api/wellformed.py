@@ -12,7 +12,8 @@ from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.routes import HTTPRoute
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST_NAME: Final = 255
 JSON: Final = frozenset({"application/json"})
@@ -34,7 +35,23 @@ class WellFormed(ASGIMiddleware):
         """Check a request and go on with it."""
         _check_path(scope["path"])
         _check_kind(scope["path"], Headers.from_scope(scope))
-        await next_app(scope, receive, send)
+        await next_app(scope, receive, _with_all_methods(scope, send) if scope.get("method") == "OPTIONS" else send)
+
+
+def _with_all_methods(scope: Scope, send: Send) -> Send:
+    """The framework's own answer forgets the methods that were registered after the first."""
+    routes = (route for route in scope["litestar_app"].routes if isinstance(route, HTTPRoute))
+    methods = sorted(
+        {str(one) for route in routes if route.path_format == scope["path_template"] for one in route.methods}
+    )
+
+    async def complete(message: Message) -> None:
+        if message["type"] == "http.response.start" and methods:
+            others = [(name, value) for name, value in message["headers"] if name.lower() != b"allow"]
+            message["headers"] = [*others, (b"allow", ", ".join(methods).encode())]
+        await send(message)
+
+    return complete
 
 
 def _check_path(path: str) -> None:

@@ -26,6 +26,7 @@ PATHS = {
         *("/?at=yesterday", "/?at=%00", "/?at=%ff", "/?at=x%0d%0aset-cookie:a=b", "/?at=0001-01-01", "/?at=9999-12-31"),
         *("/hosts/nas?at=0001-01-01T00:00:00%2B14:00", "/api/hosts/nas/plan?at=9999-12-31T23:59:59-14:00"),
         *("/api/events?after=-1", "/api/events?wait_seconds=nan", "/api/events?wait_seconds=inf", "/events?before=x"),
+        *("/events?before=-5", "/runs?before=0", "/api/runs?before=99999999999999999999999999", "/runs?job=sweep"),
     ],
     404: [
         *("/api/hosts/%00", "/api/hosts/%ff", "/api/hosts/nas%0d%0ax:y", f"/api/hosts/{LONG}", "/api/hosts/..%2f.."),
@@ -40,7 +41,7 @@ PATHS = {
             "/api/hosts/nas/plan?at=1970-01-01",
         ),
         *("/api/events?after=9223372036854775808", "/api/events?after=99999999999999999999999999", "//"),
-        *("/events?before=-5", "/events?before=99999999999999999999999999", "/?" + "a=1&" * 3_000),
+        "/?" + "a=1&" * 3_000,
     ],
 }
 BODIES = [
