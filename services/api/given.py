@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from litestar.di import NamedDependency
 
+from services.api.chain import Chain
 from services.api.files.drive import Drive
 from services.api.files.points import Points
 from services.api.live import Live
@@ -14,6 +15,7 @@ from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 
+TheChain: TypeAlias = NamedDependency[Chain]
 TheLive: TypeAlias = NamedDependency[Live]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheBus: TypeAlias = NamedDependency[Bus]

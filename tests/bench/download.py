@@ -141,10 +141,13 @@ def main(words: Sequence[str]) -> None:
 
 def serve(place: Path, port: int) -> None:
     """The API, with the state it would have read from the log."""
-    live = Live(cast(Any, None))
+    nothing = cast(Any, None)
+    live = Live(nothing)
     name = snapshot_name(SLOT)
     live.state.hosts[HOST] = HostState(snapshots={name: SnapshotState(name, SLOT, Quality.COMPLETE, 3, 1)})
-    app = make_app(some_settings(root=place), live, cast(Any, None), cast(Any, None), SystemClock())
+    app = make_app(
+        some_settings(root=place), live=live, chain=nothing, events=nothing, bus=nothing, clock=SystemClock()
+    )
     uvicorn.run(app, port=port, log_config=None, access_log=False, loop="uvloop")
 
 

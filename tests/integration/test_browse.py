@@ -447,7 +447,7 @@ NOT_THERE = (
 
 async def test_what_is_not_there_is_said_with_a_sentence(client: httpx.AsyncClient) -> None:
     for path, status, says in NOT_THERE:
-        answer = await get(client, path)
+        answer = await get(client, path, Accept="text/html")
         assert answer.status_code == status, path
         assert says in answer.text.replace("&#39;", "'"), path
         assert ("html" in answer.headers["content-type"]) == (not path.startswith("/api")), path
@@ -469,7 +469,7 @@ async def test_a_snapshot_that_was_removed_says_when_and_by_which_rule(
     assert answer.status_code == 410
     assert "older than 720 hours" in answer.json()["detail"]
     assert "undelete nas snapshot/2026-03-06_0900" in answer.json()["hint"]
-    page = await client.get(f"/browse/{HOST}/2026-03-06_0900")
+    page = await client.get(f"/browse/{HOST}/2026-03-06_0900", headers={"accept": "text/html"})
     assert page.status_code == 410
     assert "older than 720 hours" in page.text
 

@@ -19,7 +19,7 @@ from services.api.files.timeline import drawn
 from services.api.files.versions import versions_of
 from services.api.given import TheClock, TheDrive, TheLive, ThePoints
 from services.api.pages.about import about
-from services.api.pages.files_frame import FOR_PEOPLE, Asked, address, crumbs, path_in
+from services.api.pages.files_frame import Asked, address, crumbs, path_in
 from services.api.problems import NotThere
 from services.api.routes.files import OPERATOR, in_time, opaque, pairs
 from shared.adapters.point_tree import PointTree
@@ -30,11 +30,7 @@ ROWS: Final = 200
 FOUND: Final = 200
 
 After = Annotated[str, QueryParameter()]
-FOR_OPERATORS: Final[dict[str, Any]] = {
-    "include_in_schema": False,
-    "opt": OPERATOR,
-    "exception_handlers": FOR_PEOPLE,
-}
+FOR_OPERATORS: Final[dict[str, Any]] = {"include_in_schema": False, "opt": OPERATOR}
 
 
 @get("/browse/{host:str}", **FOR_OPERATORS)

@@ -11,7 +11,7 @@ from services.api.asked import At, Name
 from services.api.files.download import Packed, content_answer, file_answer
 from services.api.files.preview import preview
 from services.api.given import TheDrive, ThePoints
-from services.api.pages.files_frame import FOR_PEOPLE, Asked, path_in
+from services.api.pages.files_frame import Asked, path_in
 from services.api.routes.files import OPERATOR
 from shared.adapters.point_tree import PathRefused
 
@@ -20,7 +20,6 @@ from shared.adapters.point_tree import PathRefused
     ["/download/{host:str}/{snapshot:str}", "/download/{host:str}/{snapshot:str}/{rest:path}"],
     include_in_schema=False,
     opt=OPERATOR,
-    exception_handlers=FOR_PEOPLE,
 )
 async def download(
     *,

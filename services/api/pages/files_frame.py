@@ -1,18 +1,14 @@
-"""What the pages about files have in common: exact paths in addresses, crumbs, and errors that people can read."""
+"""What the pages about files have in common: exact paths in addresses, and crumbs."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 from litestar import Request
-from litestar.exceptions import HTTPException
-from litestar.response import Template
 
-from services.api import problems
-from services.api.problems import NotThere, Problem
-from shared.domain.errors import BackupManagerError
+from services.api.problems import NotThere
 from shared.domain.paths import path_in_address, shown, token_of
 
 Asked: TypeAlias = Request[Any, Any, Any]
@@ -42,23 +38,3 @@ def crumbs(path: bytes) -> list[tuple[str, str]]:
     """Each folder on the way to a path, as it is shown and as its token."""
     parts = path.split(b"/") if path else []
     return [(shown(part), token_of(b"/".join(parts[: number + 1]))) for number, part in enumerate(parts)]
-
-
-def of_ours(request: Asked, error: BackupManagerError) -> Template:
-    """An error of ours, as a page."""
-    return _page(request, Problem("", problems.STATUS_OF.get(type(error), 500), error.message, error.hint))
-
-
-def of_framework(request: Asked, error: HTTPException) -> Template:
-    """An error of the request, as a page."""
-    answer = problems.of_framework(request, error)
-    return _page(request, answer.content)
-
-
-def _page(request: Asked, problem: Problem) -> Template:
-    host = request.scope.get("path_params", {}).get("host") if problem.status in {403, 404, 410} else None
-    context = {"problem": problem, "host": host, "at": None, "now": None, "position": 0, "log_is_away": False}
-    return Template("files_problem.html", context=context, status_code=problem.status)
-
-
-FOR_PEOPLE: Final[dict[Any, Any]] = {BackupManagerError: of_ours, HTTPException: of_framework}

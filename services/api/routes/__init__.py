@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, files, hosts, now, wishes
+from services.api.routes import events, files, holds, hosts, log, now, runs, wishes
 
-ROUTES: Final[tuple[Any, ...]] = (*now.ROUTES, *wishes.ROUTES, *hosts.ROUTES, *events.ROUTES, *files.ROUTES)
+ROUTES: Final[tuple[Any, ...]] = (
+    *now.ROUTES,
+    *wishes.ROUTES,
+    *hosts.ROUTES,
+    *holds.ROUTES,
+    *runs.ROUTES,
+    *log.ROUTES,
+    *events.ROUTES,
+    *files.ROUTES,
+)
