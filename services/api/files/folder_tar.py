@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -102,13 +103,24 @@ async def tar_pieces(folder: OpenFolder, work: DiskWork) -> AsyncGenerator[bytes
     """The tar.gz. Raises RunFailed when tar could not read everything: then what was sent has no end."""
     packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, GZIP)
     async with await _start(folder) as tar:
-        async for batch in _batches(tar):
-            if piece := await work.do(packer.compress, batch):
-                yield piece
-        code = await tar.wait()
+        try:
+            async with aclosing(_batches(tar)) as batches:
+                async for batch in batches:
+                    if piece := await work.do(packer.compress, batch):
+                        yield piece
+            code = await tar.wait()
+        finally:
+            await _drained(tar)
     if code not in {0, CHANGED}:
         raise RunFailed(f"tar ended with code {code}: {bytes(tar.stderr)[-500:]!r}", code="tar")
     yield packer.flush()
+
+
+async def _drained(tar: Running) -> None:
+    """End it, and take what it had said by then: only a pipe that was read to its end is closed."""
+    await tar.end(grace_seconds=1.0)
+    async for _ in tar.chunks():
+        pass
 
 
 async def _start(folder: OpenFolder) -> Running:
@@ -128,8 +140,11 @@ async def _batches(tar: Running) -> AsyncGenerator[bytes, None]:
     batch = bytearray()
     chunks = tar.chunks()
     while True:
-        async with asyncio.timeout(SILENT_SECONDS):
-            chunk = await anext(chunks, b"")
+        try:
+            async with asyncio.timeout(SILENT_SECONDS):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            chunk = b""
         batch += chunk
         if batch and (not chunk or len(batch) >= BATCH_BYTES):
             yield bytes(batch)
