@@ -17,6 +17,8 @@ from litestar.template import TemplateConfig
 from services.api import problems
 from services.api.asked import given_at
 from services.api.chain import Chain
+from services.api.files.drive import Drive
+from services.api.files.points import Points
 from services.api.guard import LocalOnly
 from services.api.live import Live
 from services.api.openapi import description
@@ -39,6 +41,7 @@ def make_app(
     settings: Settings, *, live: Live, chain: Chain, events: EventLog, bus: Bus, clock: SystemClock
 ) -> Litestar:
     """The application around a live state, a log and a bus."""
+    drive = Drive(settings)
     given: dict[str, Any] = {
         "settings": settings,
         "live": live,
@@ -46,6 +49,8 @@ def make_app(
         "event_log": events,
         "bus": bus,
         "clock": clock,
+        "drive": drive,
+        "points": Points(live, events, settings, drive),
     }
     engine = JinjaTemplateEngine(directory=HERE / "templates")
     engine.engine.autoescape = True
@@ -67,6 +72,7 @@ def make_app(
         response_cache_config=ResponseCacheConfig(),
         request_max_body_size=LARGEST_BODY_BYTES,
         logging_config=None,  # the journal is set up already
+        on_shutdown=[drive.close],
         debug=False,
     )
 

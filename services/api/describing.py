@@ -31,11 +31,15 @@ ERRORS: Final[dict[str, tuple[str, str, str, str]]] = {
     "403": ("NotAllowed", "Forbidden", "This needs the role of an operator.", "Ask an admin."),
     "404": ("NotThere", "Not Found", "There is no host 'nass'.", "GET /api/hosts lists them."),
     "409": ("AlreadyRunning", "Conflict", "The snapshot of nas is running already.", "Wait, or cancel it."),
+    "410": ("Gone", "Gone", "The snapshot 2026-03-06_0800 of nas was removed.", "/hosts/nas lists what is kept."),
     "413": ("TooLarge", "Content Too Large", "The request is larger than 64 KB.", ""),
     "415": ("UnknownKind", "Unsupported Media Type", "The body has to be application/json, not 'text/plain'.", ""),
     "429": ("TooMany", "Too Many Requests", "Too many requests.", "Wait a minute."),
     "503": ("Away", "Service Unavailable", "The event log cannot be reached.", "Is Postgres running?"),
 }
+OF_FILES: Final = frozenset({"files", "content", "versions", "diff", "search"})
+"""The last words of paths that lead into restore points: those may be in use, gone, or too much."""
+
 SUBJECTS: Final = {
     "status": ("now", "Where everything is, and what runs next."),
     "schedule": ("now", "Where everything is, and what runs next."),
@@ -131,4 +135,6 @@ def _possible(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         possible.append("404")
     if method != "get":
         possible += ["409", "413", "415"]
+    elif path.rpartition("/")[2] in OF_FILES:
+        possible += ["409", "410", "413"]
     return sorted(possible)

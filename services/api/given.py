@@ -7,6 +7,8 @@ from typing import TypeAlias
 from litestar.di import NamedDependency
 
 from services.api.chain import Chain
+from services.api.files.drive import Drive
+from services.api.files.points import Points
 from services.api.live import Live
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
@@ -19,3 +21,5 @@ TheSettings: TypeAlias = NamedDependency[Settings]
 TheBus: TypeAlias = NamedDependency[Bus]
 TheLog: TypeAlias = NamedDependency[EventLog]
 TheClock: TypeAlias = NamedDependency[SystemClock]
+TheDrive: TypeAlias = NamedDependency[Drive]
+ThePoints: TypeAlias = NamedDependency[Points]

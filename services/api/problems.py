@@ -13,8 +13,17 @@ from litestar.exceptions import HTTPException
 from litestar.response import Template
 
 from services.api.marks import marks
+from shared.adapters.disk_work import DriveSlow
 from shared.adapters.jetstream import BusUnavailable
-from shared.domain.errors import BackupManagerError, LogUnavailable, MessageRefused, NameRefused
+from shared.adapters.point_tree import PathMissing, PathRefused, PointMissing
+from shared.domain.errors import (
+    BackupManagerError,
+    LogUnavailable,
+    MessageRefused,
+    NameRefused,
+    PointInUse,
+    StoreRefused,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -34,6 +43,14 @@ class NotThere(BackupManagerError):
     """What was asked for does not exist."""
 
 
+class Gone(BackupManagerError):
+    """What was asked for existed, and was removed."""
+
+
+class TooMuch(BackupManagerError):
+    """What was asked for is more than can be given in this way."""
+
+
 class AlreadyRunning(BackupManagerError):
     """What was asked for is pending or running already."""
 
@@ -41,7 +58,15 @@ class AlreadyRunning(BackupManagerError):
 STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     NotThere: 404,
     NameRefused: 404,
+    PointMissing: 404,
+    PathMissing: 404,
+    PathRefused: 403,
+    Gone: 410,
     AlreadyRunning: 409,
+    PointInUse: 409,
+    TooMuch: 413,
+    DriveSlow: 503,
+    StoreRefused: 503,
     MessageRefused: 400,
     LogUnavailable: 503,
     BusUnavailable: 503,
@@ -55,6 +80,7 @@ IN_WORDS: Final = {
     404: ("Nothing is here", "judge"),
     405: ("That was not understood", "hand"),
     409: ("Not now", "clock"),
+    410: ("It was removed", "judge"),
     429: ("Not so fast", "clock"),
     500: ("Something broke", "hand"),
     503: ("Something is away", "clock"),

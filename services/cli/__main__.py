@@ -7,7 +7,7 @@ import sys
 import rich_click as click
 from click.exceptions import Exit
 
-from services.cli import audit, decisions, demo, doctor, hosts, look, plan, points, system, trash, trigger
+from services.cli import audit, decisions, demo, doctor, files, hosts, look, plan, points, system, trash, trigger
 from services.cli.output import complain
 from shared.domain.errors import BackupManagerError, SettingsRefused
 from shared.runtime.service import first_of
@@ -35,6 +35,10 @@ for command in (
     decisions.cancel,
     points.archives,
     points.golden,
+    files.files,
+    files.versions,
+    files.find,
+    files.diff,
     plan.plan,
     trash.trash,
     trash.undelete,

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import jsonschema_rs
+import msgspec
 import pytest
 
 from shared.adapters import process
@@ -22,6 +23,7 @@ from shared.domain.names import host_stream
 from tests.support.builders import HOST, SLOT, a_snapshot_story, new, one_of_each
 from tests.support.servers import Database, NatsServer
 from tests.support.serving import served_settings, serving
+from tests.support.stock import put_snapshot, stocked
 
 BOUND_SECONDS = 180
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
@@ -44,13 +46,16 @@ CONFIG = """
 
 @pytest.fixture
 async def client(
-    database: Database, nats_server: NatsServer, bus: Bus, log: EventLog
+    database: Database, nats_server: NatsServer, bus: Bus, log: EventLog, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The API of a host to which everything has happened."""
     stories = [*a_snapshot_story(SLOT), *(new(event) for event in one_of_each())]
     await log.append(host_stream(HOST), None, stories)
-    async with serving(served_settings(database, nats_server)) as made:
-        yield made
+    settings = msgspec.structs.replace(served_settings(database, nats_server), backup_root=tmp_path / "drive")
+    with stocked(settings.backup_root) as folder:
+        put_snapshot(folder, SLOT)
+        async with serving(settings) as made:
+            yield made
 
 
 async def test_every_operation_does_what_the_description_says(client: httpx.AsyncClient, tmp_path: Path) -> None:

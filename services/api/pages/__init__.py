@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.pages import dashboard, history, reading, wishes
+from services.api.pages import browse, dashboard, downloads, history, reading, wishes
 
-PAGES: Final[tuple[Any, ...]] = (*dashboard.PAGES, *history.PAGES, *wishes.PAGES, *reading.PAGES)
+PAGES: Final[tuple[Any, ...]] = (
+    *dashboard.PAGES,
+    *history.PAGES,
+    *wishes.PAGES,
+    *reading.PAGES,
+    *browse.PAGES,
+    *downloads.PAGES,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, holds, hosts, log, now, runs, wishes
+from services.api.routes import events, files, holds, hosts, log, now, runs, wishes
 
 ROUTES: Final[tuple[Any, ...]] = (
     *now.ROUTES,
@@ -14,4 +14,5 @@ ROUTES: Final[tuple[Any, ...]] = (
     *runs.ROUTES,
     *log.ROUTES,
     *events.ROUTES,
+    *files.ROUTES,
 )
