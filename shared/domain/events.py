@@ -39,6 +39,15 @@ from shared.domain.events_general import (
     SlotSkipped,
     StoreEnrolled,
 )
+from shared.domain.events_restore import (
+    RestoreAbandoned,
+    RestoreCancelled,
+    RestoreCompleted,
+    RestoreFailed,
+    RestoreProgressed,
+    RestoreRequested,
+    RestoreStarted,
+)
 from shared.domain.events_retention import (
     PlanConfirmed,
     PointLost,
@@ -93,6 +102,13 @@ AnyEvent = (
     | RetentionCancelled
     | RetentionAbandoned
     | PlanConfirmed
+    | RestoreRequested
+    | RestoreStarted
+    | RestoreProgressed
+    | RestoreCompleted
+    | RestoreFailed
+    | RestoreCancelled
+    | RestoreAbandoned
     | BackupRequested
     | RequestRefused
     | SlotSkipped
@@ -185,6 +201,13 @@ __all__ = [
     "Recorded",
     "RemovalOrdered",
     "RequestRefused",
+    "RestoreAbandoned",
+    "RestoreCancelled",
+    "RestoreCompleted",
+    "RestoreFailed",
+    "RestoreProgressed",
+    "RestoreRequested",
+    "RestoreStarted",
     "RetentionAbandoned",
     "RetentionCancelled",
     "RetentionCompleted",

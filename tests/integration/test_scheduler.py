@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 from services.scheduler import handler, service
 from services.scheduler.handler import Scheduler
 from services.scheduler.service import serve
-from shared.adapters.bus_layout import TICKS, TRIGGERS
+from shared.adapters.bus_layout import TICKS, TRIGGERED_JOBS, TRIGGERS
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Accepted, Bus, Delivery, Inbox
 from shared.adapters.postgres import EventLog
@@ -549,7 +549,7 @@ async def test_the_archive_follows_the_snapshot_and_the_retention_the_archive(
 
 
 @pytest.mark.all_jobs
-@pytest.mark.parametrize("job", list(Job))
+@pytest.mark.parametrize("job", TRIGGERED_JOBS)
 async def test_every_job_can_be_asked_for(
     job: Job, bus: Bus, log: EventLog, settings: Settings, js: JetStreamContext
 ) -> None:
