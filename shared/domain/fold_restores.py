@@ -23,13 +23,18 @@ def evolve_restores(host: HostState, event: object, recorded_us: int) -> bool:
         case RestoreRequested():
             _requested(host, event, recorded_us)
         case RestoreStarted():
-            if one := host.restores.get(str(event.restore)):
-                one.outcome, one.runs, one.started_us = "running", (*one.runs, event.run), recorded_us
-                one.stage, one.percent, one.eta_seconds = "transfer", 0, None
+            _started(host, event, recorded_us)
         case RestoreProgressed():
             _progressed(host, event)
         case RestoreCompleted():
             _completed(host, event, recorded_us)
+        case _:
+            return _evolve_stopped(host, event, recorded_us)
+    return True
+
+
+def _evolve_stopped(host: HostState, event: object, recorded_us: int) -> bool:
+    match event:
         case RestoreFailed():
             if one := _of_run(host, event.restore, event.run):
                 one.outcome = "failed" if event.final else "waiting"
@@ -63,6 +68,12 @@ def _requested(host: HostState, event: RestoreRequested, recorded_us: int) -> No
     ended = [key for key, one in host.restores.items() if not one.is_open]
     for key in ended[: max(0, len(host.restores) - KEPT_RESTORES)]:
         del host.restores[key]
+
+
+def _started(host: HostState, event: RestoreStarted, recorded_us: int) -> None:
+    if one := host.restores.get(str(event.restore)):
+        one.outcome, one.runs, one.started_us = "running", (*one.runs, event.run), recorded_us
+        one.stage, one.percent, one.eta_seconds = "transfer", 0, None
 
 
 def _of_run(host: HostState, restore: UUID, run: UUID) -> RestoreState | None:
