@@ -13,7 +13,8 @@ from shared.domain.errors import RunFailed
 IO_TIMEOUT_SECONDS: Final = 300
 NO_ROOM: Final = "no_room"
 
-_KEEP: Final = ("-aHXSR", "--numeric-ids", "--filter=+x user.**", "--filter=-x **")
+# By whole seconds a folder that was made in the second of its original would pass for having its time already.
+_KEEP: Final = ("-aHXSR", "--numeric-ids", "--modify-window=-1", "--filter=+x user.**", "--filter=-x **")
 _FULL: Final = ("No space left", "Disk quota")
 _TRANSIENT: Final = frozenset({5, 10, 12, 14, 20, 22, 30, 35, 255})
 _QUOTED: Final = re.compile(r'".*"')

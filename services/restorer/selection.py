@@ -104,6 +104,24 @@ def open_beneath(at: int, folder: bytes) -> int:
     return Opener(quiet=True).open(os.fsdecode(folder) or ".", at)
 
 
+def link_on_the_way(at: int, folder: bytes) -> bool:
+    """Whether a symbolic link is why a directory below another cannot be opened."""
+    parts = [part for part in folder.split(b"/") if part]
+    for count, name in enumerate(parts):
+        try:
+            above = open_beneath(at, b"/".join(parts[:count]))
+        except OSError:
+            return False
+        try:
+            if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                return True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(above)
+    return False
+
+
 def _is_there(source: Source, path: bytes, parent: int, name: bytes) -> None:
     try:
         os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -114,7 +132,8 @@ def _is_there(source: Source, path: bytes, parent: int, name: bytes) -> None:
 def _refused(source: Source, path: bytes, error: OSError) -> Exception:
     if error.errno not in _NOT_THERE:
         return error
-    why = "a symbolic link lies on the way, and none is followed" if error.errno == errno.ELOOP else "it has none"
+    on_the_way = link_on_the_way(source.descriptor, path.rpartition(b"/")[0])
+    why = "a symbolic link lies on the way, and none is followed" if on_the_way else "it has none"
     return RunFailed(f"There is no {encode_path(path)} in {source.name}: {why}.", code="path")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,13 +14,14 @@ from typing import Final
 from services.restorer.checksums import check
 from services.restorer.compare import Comparison, Differences
 from services.restorer.rsync import NO_ROOM, Push
-from services.restorer.selection import open_beneath
+from services.restorer.selection import link_on_the_way, open_beneath
 from services.restorer.transfer import move
 from services.restorer.watch import watched
 from services.restorer.work import Made, Work
 from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import open_directory
+from shared.adapters.store import HOST_FOLDERS
 from shared.adapters.threads import in_thread, to_the_end
 from shared.config import Settings
 from shared.domain.errors import RunFailed
@@ -29,6 +29,7 @@ from shared.domain.restore_request import MAX_PATH_BYTES, encode_path
 from shared.domain.room import Need, Room, why_no_room
 
 PARTIAL: Final = ".partial-"
+_A_LINK: Final = "a symbolic link, and none is followed"
 MOST_NAMES: Final = 100
 """So many restores of one second to one folder get a name of their own."""
 
@@ -67,16 +68,11 @@ def opened_target(settings: Settings, folder: str) -> Iterator[int]:
     allowed = next((one for one in settings.restored_below() if path.is_relative_to(one)), None)
     if allowed is None:
         raise RunFailed(f"{folder} is not one of RESTORE_FOLDERS.", "Ask again, for an allowed one.", code="folder")
-    try:
-        if not settings.restore_folders:
-            Path(allowed).mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open_directory(allowed) as top:
-            descriptor = open_beneath(top, os.fsencode(path.relative_to(allowed)))
-    except OSError as error:
-        why = "a symbolic link, and none is followed" if _is_link(error) else os.strerror(error.errno or 0).lower()
-        raise RunFailed(
-            f"{folder} cannot be restored into: {why}.", "Make a real folder there, or choose another.", code="folder"
-        ) from error
+    if not settings.restore_folders:
+        Path(allowed).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            Path(allowed).mkdir(mode=0o700)
+    descriptor = _opened(folder, allowed, os.fsencode(path.relative_to(allowed)))
     try:
         _refuse_store(settings, descriptor, folder)
         yield descriptor
@@ -84,24 +80,44 @@ def opened_target(settings: Settings, folder: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _is_link(error: OSError) -> bool:
-    # A link that was to be a directory is ENOTDIR to open(2), and ELOOP to openat2(2).
-    if error.errno == errno.ELOOP:
-        return True
-    with suppress(OSError):
-        return error.errno == errno.ENOTDIR and stat.S_ISLNK(os.lstat(error.filename).st_mode)
-    return False
+def _opened(folder: str, allowed: str, below: bytes) -> int:
+    why = ""
+    try:
+        with open_directory(allowed) as top:
+            try:
+                return open_beneath(top, below)
+            except OSError:
+                why = _A_LINK if link_on_the_way(top, below) else ""
+                raise
+    except OSError as error:
+        why = why or (_A_LINK if Path(allowed).is_symlink() else os.strerror(error.errno or 0).lower())
+        raise RunFailed(
+            f"{folder} cannot be restored into: {why}.", "Make a real folder there, or choose another.", code="folder"
+        ) from error
 
 
 def _refuse_store(settings: Settings, descriptor: int, folder: str) -> None:
     """Nothing is restored into BACKUP_ROOT, by whatever way the folder leads there."""
-    root = settings.backup_root.stat()
-    place = os.path.realpath(f"/proc/self/fd/{descriptor}")
-    for above in (Path(place), *Path(place).parents):
-        with suppress(OSError):
-            found = above.stat()
-            if (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino):
-                raise RunFailed(f"{folder} lies in BACKUP_ROOT.", "Choose a folder elsewhere.", code="folder")
+    ours = {_identity(place) for place in _places_of_store(settings.backup_root)}
+    place = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+    if any((found := _identity(above)) is not None and found in ours for above in (place, *place.parents)):
+        raise RunFailed(f"{folder} lies in BACKUP_ROOT.", "Choose a folder elsewhere.", code="folder")
+
+
+def _places_of_store(root: Path) -> Iterator[Path]:
+    """The store and the folders in it that may be mounted elsewhere once more."""
+    yield root
+    for host in root.iterdir():
+        if host.is_dir() and not host.is_symlink():
+            yield from (host, *(host / name for name in HOST_FOLDERS))
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    try:
+        found = place.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _remove_older(work: Work, folder: int) -> None:

@@ -6,7 +6,6 @@ A path inside a restore point is bytes; where people and JSON see it, it is perc
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -96,11 +95,11 @@ def wanted_folder(text: str, allowed: tuple[str, ...]) -> str:
     """The folder on the server, when it is allowed; the first allowed one for an empty text. Raises RestoreRefused."""
     if not text:
         return allowed[0]
-    path = PurePosixPath(text)
-    clean = path.is_absolute() and ".." not in path.parts and "\0" not in text
-    if not clean or not any(path.is_relative_to(folder) for folder in allowed):
+    path = "/" + "/".join(part for part in text.split("/") if part not in {"", "."})
+    clean = text.startswith("/") and ".." not in path.split("/") and "\0" not in text
+    if not clean or not any(path == folder or path.startswith(f"{folder}/") for folder in allowed):
         raise RestoreRefused(
             f"Nothing is restored to {text[:200]!r}.",
             f"Allowed are these folders and what is below them: {', '.join(allowed)}. RESTORE_FOLDERS says which.",
         )
-    return str(path)
+    return path
