@@ -13,8 +13,9 @@ from shared.domain.errors import RunFailed
 IO_TIMEOUT_SECONDS: Final = 300
 NO_ROOM: Final = "no_room"
 
-# By whole seconds a folder that was made in the second of its original would pass for having its time already.
-_KEEP: Final = ("-aHXSR", "--numeric-ids", "--modify-window=-1", "--filter=+x user.**", "--filter=-x **")
+_KEEP: Final = ("-aHXSR", "--numeric-ids", "--filter=+x user.**", "--filter=-x **")
+_TO_THE_NANOSECOND: Final = "--modify-window=-1"
+"""By whole seconds a folder that was made in the second of its original would pass for having its time already."""
 _FULL: Final = ("No space left", "Disk quota")
 _TRANSIENT: Final = frozenset({5, 10, 12, 14, 20, 22, 30, 35, 255})
 _QUOTED: Final = re.compile(r'".*"')
@@ -48,8 +49,18 @@ def comparing(push: Push, *, acls: bool) -> list[str]:
 
 
 def _common(push: Push, *, acls: bool) -> list[str]:
+    # As the one option it is; rsync's own short form of it is refused by rrsync. It is the receiver that compares.
+    exactly = f"-M{_TO_THE_NANOSECOND}" if push.shell else _TO_THE_NANOSECOND
     shell = ["-e", push.shell] if push.shell else []
-    return [*_KEEP, *(["-A"] if acls else []), "--munge-links", f"--timeout={IO_TIMEOUT_SECONDS}", *shell, *push.extra]
+    return [
+        *_KEEP,
+        *(["-A"] if acls else []),
+        "--munge-links",
+        f"--timeout={IO_TIMEOUT_SECONDS}",
+        exactly,
+        *shell,
+        *push.extra,
+    ]
 
 
 def _ends(push: Push) -> list[str]:

@@ -78,7 +78,8 @@ async def _through(work: Work, shell: str, checked_files: int, now: datetime) ->
     if not work.wish.over_original:
         for where, _ in pushes:
             await _say_verified(work, shell, where, now)
-    warnings = (f"What was replaced lies in {_aside(work)}.",) if work.wish.over_original else ()
+    kept = f"What was replaced lies in {', '.join(f'{where}{_aside(work)}' for where, _ in pushes)}."
+    warnings = (kept,) if work.wish.over_original else ()
     work.left.clear()
     return Made(tuple(where for where, _ in pushes), work.counted.files, checked_files, warnings)
 
@@ -120,9 +121,11 @@ def _over(work: Work, shell: str) -> list[tuple[str, Push]]:
 
 
 def _aside(work: Work) -> str:
-    """Where on the host the files go that are replaced."""
-    root = places.in_place(work.host.paths, work.paths)[0].root
-    return f"{root}replaced-by-restore-{work.wish.point}-{work.run.hex[-12:-4]}"
+    """The folder, in each directory that files are put over, for those that are replaced.
+
+    A relative name: rrsync makes an absolute one relative, and to rsync it then means another place.
+    """
+    return f"replaced-by-restore-{work.wish.point}-{work.run.hex[-12:-4]}"
 
 
 async def _say_verified(work: Work, shell: str, where: str, now: datetime) -> None:

@@ -20,7 +20,6 @@ from shared.domain.events import (
     RestoreRequested,
     RestoreStarted,
 )
-from shared.domain.restore_request import RestoreRefused
 from shared.runtime.worker import Done, RetryIn
 from tests.support.backups import backups, mounted
 from tests.support.places import new_place
@@ -87,31 +86,6 @@ async def test_waiting_restores_are_done_one_after_the_other_by_one_tick(host: R
     before = await host.events()
     assert await host.work() == Done()
     assert await host.events() == before
-
-
-@pytest.mark.parametrize(
-    ("paths", "says"),
-    [
-        (("../other",), "no path inside"),
-        (("home/../../x",), "no path inside"),
-        (("home//alice",), "no path inside"),
-        ((".",), "no path inside"),
-        (("home/%00",), "no path inside"),
-        (("home/%zz",), "begins no %XX"),
-        ((".snapshot_complete",), "belongs to the snapshot"),
-    ],
-)
-async def test_what_leads_elsewhere_is_not_even_asked_for(host: Restoring, paths: tuple[str, ...], says: str) -> None:
-    with pytest.raises(RestoreRefused, match=says):
-        await host.ask(paths=paths)
-    with pytest.raises(RestoreRefused, match="Nothing is restored to"):
-        await host.ask(folder="/etc")
-    with pytest.raises(RestoreRefused, match="Nothing is restored to"):
-        await host.ask(folder=f"{host.folder}/../../drive")
-    with pytest.raises(RestoreRefused, match="no restore point"):
-        await host.ask(point="2020-01-01_0000")
-    with pytest.raises(RestoreRefused, match="over the original"):
-        await host.ask(target="host", over_original=True, confirm="another")
 
 
 @pytest.mark.parametrize("path", ["home/alice/outside/untouched", "home/alice/nothing", "home/alice/locked/secret/x"])
