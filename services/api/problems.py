@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 
 from shared.adapters.jetstream import BusUnavailable
 from shared.domain.errors import BackupManagerError, LogUnavailable, MessageRefused, NameRefused
+from shared.domain.restore_request import RestoreEnded, RestoreRefused
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -40,6 +41,8 @@ STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     NameRefused: 404,
     AlreadyRunning: 409,
     MessageRefused: 400,
+    RestoreRefused: 400,
+    RestoreEnded: 409,
     LogUnavailable: 503,
     BusUnavailable: 503,
 }

@@ -31,6 +31,10 @@ class RestoreRefused(BackupManagerError):
     """A restore that cannot be asked for as it was."""
 
 
+class RestoreEnded(RestoreRefused):
+    """A restore that is over cannot be called off."""
+
+
 class RestorePoint(msgspec.Struct, frozen=True):
     """A snapshot or golden copy by its name."""
 

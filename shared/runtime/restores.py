@@ -24,6 +24,7 @@ from shared.domain.projection import evolve_host
 from shared.domain.restore_request import (
     TO_FOLDER,
     TO_HOST,
+    RestoreEnded,
     RestoreRefused,
     wanted_folder,
     wanted_paths,
@@ -101,7 +102,7 @@ async def call_off(log: EventLog, bus: Bus, host: HostSettings, restore: UUID, b
             evolve_host(state, recorded)
         one = state.restores.get(str(restore))
         if one is None or not one.is_open:
-            raise RestoreRefused(f"The restore {restore} is not under way.", "Nothing was changed.")
+            raise RestoreEnded(f"The restore {restore} is not under way.", "Nothing was changed.")
         if one.outcome == "running":
             await bus.publish_cancel(Cancel(host.name, by, str(restore)))
             return

@@ -33,6 +33,10 @@ async def host(place: Path, log: EventLog) -> AsyncIterator[Restoring]:
         yield made
 
 
+def text_of(path: str) -> str:
+    return Path(path).read_text()
+
+
 async def test_it_comes_back_beside_the_original_as_it_was(host: Restoring) -> None:
     await host.make_key()
     before = snapshot_of(host.backup.source / "home")
@@ -44,8 +48,7 @@ async def test_it_comes_back_beside_the_original_as_it_was(host: Restoring) -> N
     assert os.listdir(folder) == ["home"]
     found = snapshot_of(Path(folder) / "home")
     assert differences(host.taken.tree, found, owners=os.geteuid() == 0) == []
-    said = Path(f"{folder}.verified")
-    assert "compared with it, byte for byte" in said.read_text()
+    assert "compared with it, byte for byte" in text_of(f"{folder}.verified")
     assert differences(before, snapshot_of(host.backup.source / "home")) == []
     again = await host.restored(target="host", paths=("home/alice/locked", "home/alice/letters/%FF%FE not utf-8"))
     assert isinstance(again, RestoreCompleted), again
