@@ -292,3 +292,27 @@ async def test_a_restore_point_that_is_being_removed_is_waited_for(host: Restori
     with open_directory(host.taken.path) as tree, shared_lock(tree):
         assert await host.work() == Done()
     assert isinstance((await host.events(restore))[-1], RestoreCompleted)
+
+
+async def test_an_acl_comes_back_and_one_that_is_gone_is_missed(
+    host: Restoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, name = "home/alice/letters/one.txt", "system.posix_acl_access"
+    if name not in os.listxattr(host.taken.path / victim):
+        pytest.skip("no ACLs here")
+    done = await host.restored(paths=(victim,))
+    assert isinstance(done, RestoreCompleted), done
+    restored = Path(done.places[0], victim)
+    assert os.getxattr(restored, name) == os.getxattr(host.taken.path / victim, name)
+    move = to_folder.move
+
+    async def moved_without(*args: object, **kwargs: object) -> None:
+        await move(*args, **kwargs)  # type: ignore[arg-type]  # as it was called
+        (partial,) = (path for path in host.folder.iterdir() if path.name.startswith(".partial-"))
+        os.removexattr(partial / victim, name)
+        (partial / victim).chmod((host.taken.path / victim).stat().st_mode & 0o7777)
+
+    monkeypatch.setattr(to_folder, "move", moved_without)
+    failed = await host.restored(paths=(victim,))
+    assert isinstance(failed, RestoreFailed)
+    assert "extended attributes" in failed.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ from tests.support.thinning import OwnCancels
 
 STREAM = host_stream(HOST)
 NANOSECONDS = 1_772_784_000_123_456_789
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, bits, who)
+    for tag, bits, who in ((1, 6, 2**32 - 1), (2, 4, 4711), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1))
+)
+"""As the kernel keeps it: rw- for the owner, r-- for the user 4711, the group and the mask, nothing for others."""
 
 
 def make_odd_home(home: Path, outside: Path) -> None:
@@ -57,6 +63,8 @@ def make_odd_home(home: Path, outside: Path) -> None:
     with suppress(OSError):
         os.setxattr(letters / "one.txt", "user.comment", b"\x00binary\xff")
         os.setxattr(letters, "user.folder", b"yes")
+    with suppress(OSError):
+        os.setxattr(letters / "one.txt", "system.posix_acl_access", ACL)
     (home / "alice" / "empty").mkdir(mode=0o700)
     os.mkfifo(home / "alice" / "pipe")
     if os.geteuid() == 0:
