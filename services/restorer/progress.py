@@ -48,7 +48,7 @@ class Progress:
     async def _tell(self, stage: str, files: int, done_bytes: int) -> None:
         now = self._clock.monotonic()
         if stage != self._stage:
-            self._stage, self._began, self._told_at = stage, now, now - PROGRESS_SECONDS
+            self._stage, self._began, self._told_at = stage, now, now  # a rate needs some time to be true
         if now - self._told_at < PROGRESS_SECONDS or self._step > MAX_STEP or self._log.outbox.log_is_away:
             return
         self._told_at = now
