@@ -64,16 +64,40 @@ def in_place(host_paths: Sequence[str], wanted: Sequence[bytes]) -> list[InPlace
     found: dict[str, list[bytes]] = {}
     for path in wanted:
         root = _root_of(host_paths, path)
-        if not _PLAIN.fullmatch(root.replace(b"/", b"")) and root != b"/":
-            raise _no_place(path)
+        if not all(_PLAIN.fullmatch(part) for part in (root + path).split(b"/")[:-1] if part):
+            raise RunFailed(
+                f"On the way to {encode_path(path)} lies a name that cannot be told to every ssh.",
+                "Restore the folder above it, or beside the original.",
+                code="place",
+            )
         found.setdefault(root.decode(), []).append(path)
     return [InPlace(root, tuple(paths)) for root, paths in found.items()]
 
 
+def ways(host_paths: Sequence[str], wanted: Sequence[bytes]) -> list[str]:
+    """The folders on the host between the paths that are backed up and what is to be restored, from the top down.
+
+    Below a name that cannot be told to every ssh nothing is named: a fresh directory never goes there.
+    """
+    found: dict[str, None] = {}
+    for path in wanted:
+        root, inside = _rooted(host_paths, path)
+        parts = path.split(b"/")
+        for count in range(inside.count(b"/") + 2 if inside else 1, len(parts)):
+            if not _PLAIN.fullmatch(parts[count - 1]):
+                break
+            found[(root + b"/".join(parts[:count])).decode()] = None
+    return list(found)
+
+
 def _root_of(host_paths: Sequence[str], path: bytes) -> bytes:
+    return _rooted(host_paths, path)[0]
+
+
+def _rooted(host_paths: Sequence[str], path: bytes) -> tuple[bytes, bytes]:
     for root, inside in roots_of(host_paths):
         if not inside or path == inside or path.startswith(inside + b"/") or inside.startswith(path + b"/"):
-            return root
+            return root, inside
     raise _no_place(path)
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from services.restorer import places
 from services.restorer.checksums import check
+from services.restorer.links import refuse_links
 from services.restorer.rsync import Moved, Push
 from services.restorer.to_folder import refuse_differences
 from services.restorer.transfer import differing, move
@@ -41,6 +42,7 @@ async def restore_to_host(work: Work, clock: SystemClock) -> Made:
         )
     line = await asyncio.to_thread(public_line, work.host, work.settings)
     checked = await _check_source(work)
+    await refuse_links(work)
     try:
         async with ssh_connection(work.host, work.settings, key) as sockets:
             return await _through(work, shell_through(f"{sockets}/ssh"), checked, clock.now())

@@ -140,3 +140,18 @@ async def test_a_host_that_is_off_is_tried_again(host: Restoring) -> None:
     await host.make_key()
     await host.work()
     assert isinstance((await host.events(first.restore))[-1], RestoreCompleted)
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_link_on_the_host_leads_nothing_elsewhere(host: Restoring, over: bool) -> None:
+    await host.make_key()
+    alice, outside = host.backup.source / "home/alice", host.backup.place / "outside"
+    (alice / "letters").rename(alice / "letters before")
+    (alice / "letters").symlink_to(outside)
+    confirm = "nas" if over else ""
+    wish = {"target": "host", "over_original": over, "confirm": confirm, "paths": ("home/alice/letters/-rf",)}
+    failed = await host.restored(**wish)
+    assert isinstance(failed, RestoreFailed), failed
+    assert failed.code == "link"
+    assert "home/alice/letters is a symbolic link on nas now" in failed.message
+    assert os.listdir(outside) == ["untouched"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.restorer.places import beside, in_place
+from services.restorer.places import beside, in_place, ways
 from services.restorer.rsync import judge, newest_progress
 from shared.domain.errors import RunFailed
 from shared.domain.events import (
@@ -217,6 +217,19 @@ def test_an_odd_name_is_never_part_of_a_command(odd: bytes) -> None:
     (place,) = beside(("/home",), [b"home/alice/" + odd + b"/x"], "s")
     assert place.container == "/home/alice.restored-s"
     assert place.sources == ((b"home", b"alice/" + odd + b"/x"),)
+
+
+def test_the_way_to_what_is_restored_begins_below_what_is_backed_up() -> None:
+    backed_up = ("/home", "/srv/data/./projects/all")
+    wanted = [b"home/alice/a b/c", b"home/alice/docs/x/y", b"projects/all/one/two", b"home"]
+    assert ways(backed_up, wanted) == [
+        "/home/alice",
+        "/home/alice/docs",
+        "/home/alice/docs/x",
+        "/srv/data/projects/all/one",
+    ]
+    with pytest.raises(RunFailed, match="cannot be told"):
+        in_place(backed_up, [b"home/alice/a b/c"])
 
 
 def test_what_was_never_there_has_no_place_on_the_host() -> None:
