@@ -105,7 +105,7 @@ def settings_of(
 
 def _check_restore_folders(settings: Settings, problems: Problems) -> None:
     """What is restored never mixes with what is kept."""
-    for folder in map(Path, settings.restored_below()):
+    for folder in map(Path, settings.restore_folders):
         if folder.is_relative_to(settings.backup_root) or settings.backup_root.is_relative_to(folder):
             problems.add(f"RESTORE_FOLDERS has {folder}, but must not contain BACKUP_ROOT or lie in it.")
 

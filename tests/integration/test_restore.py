@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from services.restorer import to_folder
+from services.restorer import to_folder, transfer
 from shared.adapters.filesystem import open_directory, shared_lock
 from shared.adapters.postgres import EventLog
 from shared.domain.events import (
@@ -161,7 +161,7 @@ async def test_a_flipped_byte_is_found_wherever_it_is(
     host: Restoring, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     victim = "home/alice/letters/one.txt"
-    move = to_folder.move
+    move = transfer.move
 
     def flip(path: Path) -> None:
         about, content = path.stat(), bytearray(path.read_bytes())
@@ -229,7 +229,7 @@ def change(tree: Path, what: str) -> None:
 
 
 async def test_every_kind_of_difference_is_found(host: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
-    move, what = to_folder.move, ""
+    move, what = transfer.move, ""
 
     async def moved_and_changed(*args: object, **kwargs: object) -> None:
         await move(*args, **kwargs)  # type: ignore[arg-type]  # as it was called
@@ -315,7 +315,7 @@ async def test_an_acl_comes_back_and_one_that_is_gone_is_missed(
     assert isinstance(done, RestoreCompleted), done
     restored = Path(done.places[0], victim)
     assert os.getxattr(restored, name) == os.getxattr(host.taken.path / victim, name)
-    move = to_folder.move
+    move = transfer.move
 
     async def moved_without(*args: object, **kwargs: object) -> None:
         await move(*args, **kwargs)  # type: ignore[arg-type]  # as it was called

@@ -76,6 +76,7 @@ async def test_a_restore_is_a_fact_in_the_log_and_can_be_called_off(client: http
     (one,) = (await client.get(RESTORES)).json()
     assert (one["outcome"], one["by"]) == ("waiting", "api")
     assert (await client.get(f"{RESTORES}/{wish.restore}")).json() == one
+    assert "alice" not in (await client.get("/api/hosts")).text  # which viewers see, too
     assert (await client.post(f"{RESTORES}/{wish.restore}/cancel")).status_code == 202
     assert isinstance((await log.read_stream(STREAM))[-1].event, RestoreCancelled)
     assert (await client.post(f"{RESTORES}/{wish.restore}/cancel")).status_code == 409

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.restorer import to_host
+from services.restorer import to_host, transfer
 from shared.adapters.postgres import EventLog
 from shared.domain.events import RestoreCompleted, RestoreFailed
 from tests.support.backups import backups, must
@@ -108,7 +108,7 @@ async def test_it_goes_over_the_original_by_name_and_keeps_what_it_replaces(host
 
 async def test_what_a_host_has_otherwise_is_found(host: Restoring, monkeypatch: pytest.MonkeyPatch) -> None:
     await host.make_key()
-    move = to_host.move
+    move = transfer.move
 
     async def moved_and_flipped(*args: object, **kwargs: object) -> None:
         await move(*args, **kwargs)  # type: ignore[arg-type]  # as it was called
