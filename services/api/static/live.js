@@ -12,7 +12,8 @@ async function renew() {
   if (focused) document.getElementById(focused)?.focus();
 }
 
-if (main && !("past" in main.dataset)) {
+// A form that somebody fills in stays as it is.
+if (main && !("past" in main.dataset) && !main.querySelector("form[data-still]")) {
   const events = new EventSource("/api/events/stream");
   events.addEventListener("log", () => {
     if (waiting) return;
