@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
+from litestar import Litestar
 
 from services.api.app import make_app
+from services.api.chain import Chain
 from services.api.live import Live
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
@@ -37,9 +39,11 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop. Raises BackupManagerError when the address is taken."""
+    clock = SystemClock()
     events = EventLog(settings.postgres_dsn)
     bus = await Bus.connect(settings.nats_url, "api")
-    live = Live(events)
+    checked = EventLog(settings.postgres_dsn)  # with connections of its own: nobody waits for a check
+    live, chain = Live(events), Chain(checked, clock)
     try:
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(live.follow())
@@ -47,15 +51,18 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CATCH_UP_SECONDS):
                     await live.caught_up.wait()
-            await _serve(settings, live, events, bus, stop)
+            watching = tasks.create_task(chain.watch())
+            app = make_app(settings, live=live, chain=chain, events=events, bus=bus, clock=clock)
+            await _serve(settings, app, stop)
             following.cancel()
+            watching.cancel()
     finally:
         await bus.close()
         await events.close()
+        await checked.close()
 
 
-async def _serve(settings: Settings, live: Live, events: EventLog, bus: Bus, stop: asyncio.Event) -> None:
-    app = make_app(settings, live, events, bus, SystemClock())
+async def _serve(settings: Settings, app: Litestar, stop: asyncio.Event) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -38,6 +38,7 @@ from shared.domain.events_general import (
     SettingsChanged,
     SlotSkipped,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.events_restore import (
     RestoreAbandoned,
@@ -54,6 +55,7 @@ from shared.domain.events_retention import (
     PointPurged,
     PointTrashed,
     PointUndeleted,
+    PurgeOrdered,
     RemovalOrdered,
     RetentionAbandoned,
     RetentionCancelled,
@@ -95,6 +97,7 @@ AnyEvent = (
     | RemovalOrdered
     | PointTrashed
     | PointUndeleted
+    | PurgeOrdered
     | PointPurged
     | PointLost
     | RetentionCompleted
@@ -118,6 +121,7 @@ AnyEvent = (
     | AlertRaised
     | SettingsChanged
     | StoreEnrolled
+    | StoreMeasured
     | MessageRejected
     | ClockTrusted
 )
@@ -197,6 +201,7 @@ __all__ = [
     "PointPurged",
     "PointTrashed",
     "PointUndeleted",
+    "PurgeOrdered",
     "Quality",
     "Recorded",
     "RemovalOrdered",
@@ -223,6 +228,7 @@ __all__ = [
     "SnapshotProgressed",
     "SnapshotStarted",
     "StoreEnrolled",
+    "StoreMeasured",
     "decode_event",
     "decode_page",
     "encode_event",

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.pages import dashboard, history, restores
+from services.api.pages import dashboard, history, reading, restores, wishes
 
-PAGES: Final[tuple[Any, ...]] = (*dashboard.PAGES, *history.PAGES, *restores.PAGES)
+PAGES: Final[tuple[Any, ...]] = (*dashboard.PAGES, *history.PAGES, *wishes.PAGES, *reading.PAGES, *restores.PAGES)

@@ -60,7 +60,7 @@ async def wish_for(state: State, settings: Settings, bus: Bus, body: TriggerBody
     """Put a wish on the bus. Raises NotThere, AlreadyRunning and BusUnavailable."""
     if body.job not in TRIGGERED_JOBS:
         raise MessageRefused("A trigger does not say what to restore.", "POST /api/hosts/{host}/restores does.")
-    names = tuple(host.name for host in settings.hosts) if body.hosts is None else body.hosts
+    names = tuple(host.name for host in settings.hosts) if body.hosts is None else tuple(dict.fromkeys(body.hosts))
     for name in names:
         known_host(settings, name)
     if not names:
