@@ -24,6 +24,7 @@ from shared.domain.errors import (
     PointInUse,
     StoreRefused,
 )
+from shared.domain.restore_request import RestoreEnded, RestoreRefused
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -68,6 +69,8 @@ STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     DriveSlow: 503,
     StoreRefused: 503,
     MessageRefused: 400,
+    RestoreRefused: 400,
+    RestoreEnded: 409,
     LogUnavailable: 503,
     BusUnavailable: 503,
 }

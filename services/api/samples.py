@@ -37,6 +37,13 @@ SAMPLES: Final[dict[str, Any]] = {
     "eta_seconds": 18,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "run": A_RUN,
+    "restore": A_RUN,
+    "point": "2026-03-06_0800",
+    "target": "folder",
+    "folder": "/var/lib/backup-manager/restored",
+    "paths": ["home/alice/letter.txt"],
+    "places": ["/var/lib/backup-manager/restored/nas_2026-03-06_0800_20260306T091500Z"],
+    "left": [],
     "tier": "hourly",
     "reasons": ["younger than 720 h"],
     "covered_by": [],
@@ -93,6 +100,7 @@ PARAMETERS: Final = {
     "wait_seconds": About("Wait so long for one.", 0),
     "Last-Event-ID": About("The position of the last event that was seen.", "128", {"pattern": "^[0-9]{0,18}$"}),
     "run": About("The number of a run.", A_RUN),
+    "restore": About("The number of a restore.", A_RUN),
     "snapshot": About("The name of a snapshot.", "2026-03-06_0800"),
 }
 

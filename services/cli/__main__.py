@@ -7,7 +7,22 @@ import sys
 import rich_click as click
 from click.exceptions import Exit
 
-from services.cli import audit, decisions, demo, doctor, files, hosts, look, plan, points, system, trash, trigger
+from services.cli import (
+    audit,
+    decisions,
+    demo,
+    doctor,
+    files,
+    hosts,
+    look,
+    plan,
+    points,
+    restore,
+    restore_key,
+    system,
+    trash,
+    trigger,
+)
 from services.cli.output import complain
 from shared.domain.errors import BackupManagerError, SettingsRefused
 from shared.runtime.service import first_of
@@ -32,6 +47,8 @@ for command in (
     look.events,
     look.replay_command,
     trigger.trigger,
+    restore.restore,
+    restore.restores,
     decisions.cancel,
     points.archives,
     points.golden,
@@ -50,6 +67,7 @@ for command in (
     demo.demo,
 ):
     cli.add_command(command)
+hosts.hosts.add_command(restore_key.restore_key)
 
 
 def main() -> None:

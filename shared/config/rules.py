@@ -177,6 +177,11 @@ def store_root(value: object) -> Path:
     return path
 
 
+def folders_text(value: str) -> tuple[str, ...]:
+    """Absolute paths of directories, separated by commas."""
+    return tuple(str(store_root(entry.strip(" \t"))) for entry in value.split(","))
+
+
 def ssh_path(value: object) -> Path:
     """A path that ssh takes literally: it would expand %, $ and split at spaces and quotes."""
     path = absolute_path(value)

@@ -40,6 +40,15 @@ from shared.domain.events_general import (
     StoreEnrolled,
     StoreMeasured,
 )
+from shared.domain.events_restore import (
+    RestoreAbandoned,
+    RestoreCancelled,
+    RestoreCompleted,
+    RestoreFailed,
+    RestoreProgressed,
+    RestoreRequested,
+    RestoreStarted,
+)
 from shared.domain.events_retention import (
     PlanConfirmed,
     PointLost,
@@ -96,6 +105,13 @@ AnyEvent = (
     | RetentionCancelled
     | RetentionAbandoned
     | PlanConfirmed
+    | RestoreRequested
+    | RestoreStarted
+    | RestoreProgressed
+    | RestoreCompleted
+    | RestoreFailed
+    | RestoreCancelled
+    | RestoreAbandoned
     | BackupRequested
     | RequestRefused
     | SlotSkipped
@@ -190,6 +206,13 @@ __all__ = [
     "Recorded",
     "RemovalOrdered",
     "RequestRefused",
+    "RestoreAbandoned",
+    "RestoreCancelled",
+    "RestoreCompleted",
+    "RestoreFailed",
+    "RestoreProgressed",
+    "RestoreRequested",
+    "RestoreStarted",
     "RetentionAbandoned",
     "RetentionCancelled",
     "RetentionCompleted",

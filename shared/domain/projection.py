@@ -38,6 +38,7 @@ from shared.domain.events import (
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
+from shared.domain.fold_restores import evolve_restores
 from shared.domain.fold_runs import end_run, progress, settle, skip
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
@@ -160,7 +161,11 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
         case ClockTrusted():
             host.clock_doubt_us = None
         case event:
-            _ = evolve_archives(host, event, recorded_us) or evolve_points(host, event, recorded_us)
+            _ = (
+                evolve_archives(host, event, recorded_us)
+                or evolve_points(host, event, recorded_us)
+                or evolve_restores(host, event, recorded_us)
+            )
     tally(host, recorded)
 
 

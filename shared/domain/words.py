@@ -9,6 +9,7 @@ from shared.domain import events
 from shared.domain.events import AnyEvent
 from shared.domain.names import snapshot_name
 from shared.domain.wording import duration, printable, size
+from shared.domain.words_restore import RESTORE_WORDS
 
 MAX_NAMES: Final = 6
 
@@ -103,7 +104,7 @@ def _by(event: Any) -> str:
     return f" by {event.by}" if event.by else ""
 
 
-_WORDS: Final[dict[type, Callable[[Any], str]]] = {
+_WORDS: Final[dict[type, Callable[[Any], str]]] = RESTORE_WORDS | {
     events.BackupRequested: _requested,
     events.RequestRefused: lambda e: f"The wish for {_a(e.job)} was not granted: {e.reason}.",
     events.SnapshotStarted: _started,

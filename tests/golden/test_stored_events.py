@@ -35,6 +35,11 @@ from shared.domain.events import (
     PointPurged,
     PointUndeleted,
     Quality,
+    RestoreCancelled,
+    RestoreCompleted,
+    RestoreFailed,
+    RestoreRequested,
+    RestoreStarted,
     RetentionCancelled,
     RetentionCompleted,
     RetentionFailed,
@@ -82,6 +87,11 @@ NOT_THE_DEFAULT: Final[dict[type[Event], dict[str, Any]]] = {
     RetentionCancelled: {"by": "alice"},
     PlanConfirmed: {"by": "alice"},
     ClockTrusted: {"by": "alice"},
+    RestoreRequested: {"paths": ("home/a%0Ab",), "folder": "/srv/restored", "over_original": True, "by": "alice"},
+    RestoreStarted: {"attempt": 2},
+    RestoreCompleted: {"checked_files": 290, "warnings": ("10 files had no checksum.",)},
+    RestoreFailed: {"hint": "Look at it.", "attempt": 3, "final": False, "left": ("/srv/restored/.partial-x",)},
+    RestoreCancelled: {"run": RUN, "by": "alice", "left": ("/srv/restored/.partial-x",)},
 }
 
 

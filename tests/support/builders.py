@@ -46,6 +46,13 @@ from shared.domain.events import (
     Recorded,
     RemovalOrdered,
     RequestRefused,
+    RestoreAbandoned,
+    RestoreCancelled,
+    RestoreCompleted,
+    RestoreFailed,
+    RestoreProgressed,
+    RestoreRequested,
+    RestoreStarted,
     RetentionAbandoned,
     RetentionCancelled,
     RetentionCompleted,
@@ -72,6 +79,7 @@ RUN: Final = UUID("019cc238-2c00-7abc-8def-012345670000")
 STORE_UUID: Final = UUID("6f1c1f6e-6a0e-4e1c-9a3e-0d6b1c1f6e6a")
 HOST: Final = HostName("nas")
 MAIN: Final = StoreName("main")
+RESTORE: Final = UUID("019cc238-2c00-7abc-8def-0123456e0000")
 ARCHIVE: Final = "backup_nas_2026-03-06_0800.tar.gz"
 
 EVENT_TYPES: Final[tuple[type[AnyEvent], ...]] = get_args(AnyEvent)
@@ -213,6 +221,38 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     RetentionCancelled: {"run": RUN, "slot": SLOT},
     RetentionAbandoned: {"run": RUN, "slot": SLOT},
     PlanConfirmed: {"points": (f"snapshot/{snapshot_name(SLOT)}",)},
+    RestoreRequested: {
+        "restore": RESTORE,
+        "slot": SLOT,
+        "kind": Kind.SNAPSHOT,
+        "point": snapshot_name(SLOT),
+        "target": "folder",
+    },
+    RestoreStarted: {"run": RUN, "slot": SLOT, "restore": RESTORE, "store": "main", "worker": "worker-1"},
+    RestoreProgressed: {
+        "run": RUN,
+        "restore": RESTORE,
+        "stage": "transfer",
+        "files": 100,
+        "transferred_bytes": 4_096,
+        "bytes_per_second": 2_048,
+        "percent": 40,
+        "eta_seconds": 9,
+    },
+    RestoreCompleted: {
+        "run": RUN,
+        "slot": SLOT,
+        "restore": RESTORE,
+        "places": ("/srv/restored/nas_2026-03-06_0800_20260306T090000Z",),
+        "files": 300,
+        "directories": 20,
+        "size_bytes": 10_000,
+        "verified_files": 300,
+        "duration_seconds": 2.5,
+    },
+    RestoreFailed: {"run": RUN, "slot": SLOT, "restore": RESTORE, "code": "differs", "message": "1 file differs."},
+    RestoreCancelled: {"slot": SLOT, "restore": RESTORE},
+    RestoreAbandoned: {"run": RUN, "slot": SLOT, "restore": RESTORE},
     ClockTrusted: {"reason": "The battery was changed."},
     MessageRejected: {"subject": "tick.snapshot.main.nas", "reason": "no JSON", "size_bytes": 3, "preview": "abc"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.pages import browse, dashboard, downloads, history, reading, wishes
+from services.api.pages import browse, dashboard, downloads, history, reading, restores, wishes
 
 PAGES: Final[tuple[Any, ...]] = (
     *dashboard.PAGES,
@@ -13,4 +13,5 @@ PAGES: Final[tuple[Any, ...]] = (
     *reading.PAGES,
     *browse.PAGES,
     *downloads.PAGES,
+    *restores.PAGES,
 )

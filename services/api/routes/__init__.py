@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, files, holds, hosts, log, now, runs, wishes
+from services.api.routes import events, files, holds, hosts, log, now, restores, runs, wishes
 
 ROUTES: Final[tuple[Any, ...]] = (
     *now.ROUTES,
@@ -15,4 +15,5 @@ ROUTES: Final[tuple[Any, ...]] = (
     *log.ROUTES,
     *events.ROUTES,
     *files.ROUTES,
+    *restores.ROUTES,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from litestar import get
 
 from services.api.asked import At, Name, state_of
@@ -18,7 +19,12 @@ from shared.domain.retention import RetentionPlan, plan
 async def hosts(live: TheLive, settings: TheSettings, at: At = None) -> dict[str, HostState]:
     """Everything that is known of every host."""
     state = await live.as_of(at)
-    return {host.name: state.hosts.get(host.name, HostState()) for host in settings.hosts}
+    return {host.name: _public(state.hosts.get(host.name, HostState())) for host in settings.hosts}
+
+
+def _public(host: HostState) -> HostState:
+    """Without the restores: they name files, which not everybody may see who may see that all is well."""
+    return msgspec.structs.replace(host, restores={})
 
 
 @get("/api/hosts/{host:str}", summary="One host")

@@ -11,6 +11,7 @@ from litestar import get
 from services.api.asked import At
 from services.api.given import TheClock, TheLive, TheSettings
 from services.api.status import Status, status_of
+from shared.adapters.bus_layout import TRIGGERED_JOBS
 from shared.config import Settings
 from shared.domain.event import Job
 from shared.domain.schedule import next_slot
@@ -41,7 +42,7 @@ def scheduled(settings: Settings, now: datetime) -> list[Scheduled]:
     """What runs next, in the order of time."""
     found = []
     for host in settings.hosts:
-        for job in Job:
+        for job in TRIGGERED_JOBS:
             hours = host.snapshot_interval_hours if job is Job.SNAPSHOT else settings.tar_interval_hours
             found.append(Scheduled(job, host.name, next_slot(hours, now), f"every {hours} h"))
     return sorted(found, key=lambda one: (one.next_run, one.host))

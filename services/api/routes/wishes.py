@@ -11,8 +11,10 @@ from litestar.params import JSONBody
 from services.api.asked import Name, known_host
 from services.api.given import TheBus, TheLive, TheSettings
 from services.api.problems import AlreadyRunning, NotThere
+from shared.adapters.bus_layout import TRIGGERED_JOBS
 from shared.adapters.jetstream import Bus
 from shared.config import Settings
+from shared.domain.errors import MessageRefused
 from shared.domain.event import Job
 from shared.domain.host_state import HostState
 from shared.domain.messages import Cancel, Trigger
@@ -56,6 +58,8 @@ async def trigger_dry_run(live: TheLive, settings: TheSettings, bus: TheBus, dat
 
 async def wish_for(state: State, settings: Settings, bus: Bus, body: TriggerBody, *, dry_run: bool) -> Wish:
     """Put a wish on the bus. Raises NotThere, AlreadyRunning and BusUnavailable."""
+    if body.job not in TRIGGERED_JOBS:
+        raise MessageRefused("A trigger does not say what to restore.", "POST /api/hosts/{host}/restores does.")
     names = tuple(host.name for host in settings.hosts) if body.hosts is None else tuple(dict.fromkeys(body.hosts))
     for name in names:
         known_host(settings, name)
