@@ -14,6 +14,17 @@ import msgspec
 
 from shared.domain.errors import LogRefused
 from shared.domain.event import Event, Job, Kind, Quality
+from shared.domain.events_access import (
+    LoggedIn,
+    LoggedOut,
+    LoginRefused,
+    SetupLinkMade,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserRemoved,
+)
 from shared.domain.events_archive import (
     ArchiveAbandoned,
     ArchiveCancelled,
@@ -104,6 +115,15 @@ AnyEvent = (
     | StoreEnrolled
     | MessageRejected
     | ClockTrusted
+    | UserAdded
+    | UserChanged
+    | UserRemoved
+    | LoggedIn
+    | LoggedOut
+    | LoginRefused
+    | TokenMade
+    | TokenRevoked
+    | SetupLinkMade
 )
 
 
@@ -174,6 +194,9 @@ __all__ = [
     "HostFoundOffline",
     "Job",
     "Kind",
+    "LoggedIn",
+    "LoggedOut",
+    "LoginRefused",
     "MessageRejected",
     "NewEvent",
     "PlanConfirmed",
@@ -191,6 +214,7 @@ __all__ = [
     "RetentionFailed",
     "RetentionStarted",
     "SettingsChanged",
+    "SetupLinkMade",
     "SlotSkipped",
     "SnapshotAbandoned",
     "SnapshotCancelled",
@@ -200,6 +224,11 @@ __all__ = [
     "SnapshotProgressed",
     "SnapshotStarted",
     "StoreEnrolled",
+    "TokenMade",
+    "TokenRevoked",
+    "UserAdded",
+    "UserChanged",
+    "UserRemoved",
     "decode_event",
     "decode_page",
     "encode_event",

@@ -34,6 +34,9 @@ from shared.domain.events import (
     HostFoundOffline,
     Job,
     Kind,
+    LoggedIn,
+    LoggedOut,
+    LoginRefused,
     MessageRejected,
     NewEvent,
     PlanConfirmed,
@@ -51,6 +54,7 @@ from shared.domain.events import (
     RetentionFailed,
     RetentionStarted,
     SettingsChanged,
+    SetupLinkMade,
     SlotSkipped,
     SnapshotAbandoned,
     SnapshotCancelled,
@@ -60,6 +64,11 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
     StoreEnrolled,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserRemoved,
 )
 from shared.domain.ids import event_id, run_id
 from shared.domain.messages import Tick
@@ -205,6 +214,15 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     PlanConfirmed: {"points": (f"snapshot/{snapshot_name(SLOT)}",)},
     ClockTrusted: {"reason": "The battery was changed."},
     MessageRejected: {"subject": "tick.snapshot.main.nas", "reason": "no JSON", "size_bytes": 3, "preview": "abc"},
+    UserAdded: {"user": "alice", "role": "operator"},
+    UserChanged: {"user": "alice", "what": "the password"},
+    UserRemoved: {"user": "alice"},
+    LoggedIn: {"user": "alice"},
+    LoggedOut: {"user": "alice"},
+    LoginRefused: {},
+    TokenMade: {"user": "alice", "token": "ci"},
+    TokenRevoked: {"user": "alice", "token": "ci"},
+    SetupLinkMade: {},
 }
 
 
