@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -16,14 +16,20 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from services.api import problems
-from services.api.guard import LocalOnly
+from services.api.askers import Askers
+from services.api.guard import NARROWED, Guard, mark
 from services.api.live import Live
+from services.api.login import Logins
 from services.api.pages import PAGES
+from services.api.problems import AccessDenied, LoginNeeded
+from services.api.refusals import of_access_denied, of_login_needed
 from services.api.routes import ROUTES
+from services.api.whose import settings_for, who_asks, who_looks
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
+from shared.domain.access import Permission
 from shared.domain.errors import BackupManagerError
 from shared.domain.host_state import moment_of
 from shared.domain.wording import ago, duration, size
@@ -32,10 +38,21 @@ HERE: Final = Path(__file__).parent
 LARGEST_BODY_BYTES: Final = 64 * 1024
 
 
-def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: SystemClock) -> Litestar:
-    """The application around a live state, a log and a bus."""
+def make_app(
+    *,
+    settings: Settings,
+    live: Live,
+    events: EventLog,
+    bus: Bus,
+    clock: SystemClock,
+    askers: Askers,
+    logins: Logins,
+) -> Litestar:
+    """The application around a live state, a log, a bus and the users."""
     given: dict[str, Any] = {
-        "settings": settings,
+        "accounts": logins.accounts,
+        "askers": askers,
+        "logins": logins,
         "live": live,
         "event_log": events,
         "bus": bus,
@@ -45,17 +62,29 @@ def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: 
     engine.engine.autoescape = True
     engine.engine.filters |= {"size": size, "duration": duration, "ago": ago}
     engine.engine.globals["moment"] = moment_of
+    engine.register_template_callable("who", who_looks)
+    static = create_static_files_router("/static", [HERE / "static"], opt={"needs": Permission.PUBLIC})
     return Litestar(
-        route_handlers=[*ROUTES, *PAGES, create_static_files_router("/static", [HERE / "static"])],
-        dependencies={name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()},
+        route_handlers=[*ROUTES, *PAGES, static],
+        dependencies={
+            **{name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()},
+            "settings": Provide(settings_for(settings), sync_to_thread=False),
+            "who": Provide(who_asks, sync_to_thread=False),
+        },
         exception_handlers={
+            LoginNeeded: of_login_needed,
+            AccessDenied: of_access_denied,
             BackupManagerError: problems.of_ours,
             HTTPException: problems.of_framework,
             Exception: problems.of_defect,
         },
-        middleware=[LocalOnly()],
+        middleware=[Guard(askers, clock)],
+        before_send=[mark],
         openapi_config=OpenAPIConfig(
-            title="Backup Manager", version="1", path="/api/schema", render_plugins=[JsonRenderPlugin()]
+            title="Backup Manager",
+            version="1",
+            openapi_router=Router("/api/schema", route_handlers=[], opt={NARROWED: True}),
+            render_plugins=[JsonRenderPlugin()],
         ),
         template_config=TemplateConfig(instance=engine),
         response_cache_config=ResponseCacheConfig(),

@@ -6,14 +6,22 @@ from typing import TypeAlias
 
 from litestar.di import NamedDependency
 
+from services.api.askers import Askers
 from services.api.live import Live
+from services.api.login import Logins
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
+from shared.domain.access import Who
+from shared.runtime.accounts import Accounts
 
 TheLive: TypeAlias = NamedDependency[Live]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheBus: TypeAlias = NamedDependency[Bus]
 TheLog: TypeAlias = NamedDependency[EventLog]
 TheClock: TypeAlias = NamedDependency[SystemClock]
+TheWho: TypeAlias = NamedDependency[Who]
+TheAccounts: TypeAlias = NamedDependency[Accounts]
+TheAskers: TypeAlias = NamedDependency[Askers]
+TheLogins: TypeAlias = NamedDependency[Logins]

@@ -11,7 +11,15 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from shared.adapters.jetstream import BusUnavailable
-from shared.domain.errors import BackupManagerError, LogUnavailable, MessageRefused, NameRefused
+from shared.adapters.passwords import TooManyPasswords
+from shared.domain.errors import (
+    AccessRefused,
+    BackupManagerError,
+    LogUnavailable,
+    MessageRefused,
+    NameRefused,
+    PasswordRefused,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -31,6 +39,14 @@ class NotThere(BackupManagerError):
     """What was asked for does not exist."""
 
 
+class LoginNeeded(BackupManagerError):
+    """Whoever asks has to log in first."""
+
+
+class AccessDenied(BackupManagerError):
+    """Whoever asks may not have it."""
+
+
 class AlreadyRunning(BackupManagerError):
     """What was asked for is pending or running already."""
 
@@ -38,7 +54,12 @@ class AlreadyRunning(BackupManagerError):
 STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     NotThere: 404,
     NameRefused: 404,
+    LoginNeeded: 401,
+    AccessDenied: 403,
     AlreadyRunning: 409,
+    AccessRefused: 409,
+    PasswordRefused: 400,
+    TooManyPasswords: 429,
     MessageRefused: 400,
     LogUnavailable: 503,
     BusUnavailable: 503,

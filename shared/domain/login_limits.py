@@ -78,6 +78,10 @@ class _Table:
     def forget(self, key: str) -> None:
         self._tries.pop(key, None)
 
+    def take_back(self, key: str) -> None:
+        if key in self._tries:
+            self._tries[key].failures -= 1
+
 
 class LoginLimits:
     """Who has to wait before the next try."""
@@ -99,9 +103,9 @@ class LoginLimits:
         self._addresses.failed(network_of(address), now)
 
     def succeeded(self, user: str, address: str) -> None:
-        """The password was right."""
+        """The password was right. The address keeps its other failures: whoever has one account may try others'."""
         self._users.forget(user)
-        self._addresses.forget(network_of(address))
+        self._addresses.take_back(network_of(address))
 
 
 class RefusalTally:

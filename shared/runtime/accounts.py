@@ -6,6 +6,7 @@ that whoever finds it untold may tell it, twice if need be.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,7 +20,7 @@ from shared.adapters.passwords import Passwords
 from shared.adapters.postgres import EventLog
 from shared.adapters.secret import hash_of, new_secret, new_token
 from shared.domain.access import ACCESS_STREAM, Role, User, check_password, parse_token_name, parse_user_name
-from shared.domain.errors import AccessRefused
+from shared.domain.errors import AccessRefused, LogUnavailable
 from shared.domain.events import (
     AnyEvent,
     LoggedIn,
@@ -37,6 +38,8 @@ from shared.domain.names import parse_host_name
 
 LINK_LIFETIME: Final = timedelta(hours=24)
 ID_BITS: Final = 58
+
+log = logging.getLogger(__name__)
 
 
 class Doer(msgspec.Struct, frozen=True):
@@ -151,10 +154,13 @@ class Accounts:
             await self.tell()
 
     async def tell(self) -> None:
-        """Tell the log whatever it was not told yet."""
-        for fact in await self.store.untold():
-            await self._events.append(ACCESS_STREAM, None, [fact])
-            await self.store.told(fact)
+        """Tell the log whatever it was not told yet. What cannot be told now is told by whoever comes next."""
+        try:
+            for fact in await self.store.untold():
+                await self._events.append(ACCESS_STREAM, None, [fact])
+                await self.store.told(fact)
+        except LogUnavailable as error:
+            log.warning("What was done with users is told later: %s", error)
 
     def fact(self, event: AnyEvent) -> NewEvent:
         """An event under an id that nothing else has."""

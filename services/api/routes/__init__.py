@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, hosts, now, wishes
+from services.api.routes import access, events, hosts, now, wishes
 
-ROUTES: Final[tuple[Any, ...]] = (*now.ROUTES, *wishes.ROUTES, *hosts.ROUTES, *events.ROUTES)
+ROUTES: Final[tuple[Any, ...]] = (*now.ROUTES, *wishes.ROUTES, *hosts.ROUTES, *events.ROUTES, *access.ROUTES)
