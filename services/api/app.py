@@ -39,12 +39,12 @@ LARGEST_BODY_BYTES: Final = 64 * 1024
 
 
 def make_app(
-    *,
     settings: Settings,
     live: Live,
     events: EventLog,
     bus: Bus,
     clock: SystemClock,
+    *,
     askers: Askers,
     logins: Logins,
 ) -> Litestar:

@@ -47,7 +47,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 async with asyncio.timeout(CATCH_UP_SECONDS):
                     await live.caught_up.wait()
             await _offer_setup(settings, askers, accounts)
-            app = make_app(settings, live, events, bus, clock, askers, logins)
+            app = make_app(settings, live, events, bus, clock, askers=askers, logins=logins)
             await Listening(app, *settings.api_listen).serve(askers.first_user, stop)
             for task in endless:
                 task.cancel()

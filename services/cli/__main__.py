@@ -7,7 +7,7 @@ import sys
 import rich_click as click
 from click.exceptions import Exit
 
-from services.cli import audit, decisions, demo, doctor, hosts, look, plan, points, system, trash, trigger
+from services.cli import audit, decisions, demo, doctor, hosts, look, plan, points, system, trash, trigger, users
 from services.cli.output import complain
 from shared.domain.errors import BackupManagerError, SettingsRefused
 from shared.runtime.service import first_of
@@ -41,6 +41,7 @@ for command in (
     decisions.trust_clock,
     decisions.lost,
     hosts.hosts,
+    users.users,
     audit.audit,
     doctor.doctor,
     demo.demo,

@@ -53,7 +53,7 @@ async def _heard(event_log: EventLog, who: Who, after: int, limit: int) -> tuple
     found: list[Recorded] = []
     head, seen = await event_log.head(), after
     while seen < head and len(found) < limit:
-        upto = min(head, seen + limit)
+        upto = min(head, seen + (limit if who.hosts is None else MOST_EVENTS))
         async for page in event_log.pages(seen, upto):
             found += [recorded for recorded in page if hears(who, recorded.stream)]
         seen = upto
