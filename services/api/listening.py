@@ -25,9 +25,18 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     """A server whose signals belong to the service around it."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]  # of the base class
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self.ready.set()
 
     def listen_no_more(self) -> None:
         """Take no new connections; those that are open go on."""
@@ -49,20 +58,25 @@ class Listening:
         if not self._address.is_loopback and not first_user.is_set():
             log.info("There are no users yet, so only this machine is answered, not %s.", self._address)
         async with self._serving(local, lifespan=True) as server:
-            wider = asyncio.create_task(self._widen(server, first_user))
             stopping = asyncio.create_task(stop.wait())
+            wider = asyncio.create_task(self._widen(server, first_user, stop))
             try:
-                await asyncio.wait({stopping, server.serving}, return_when=asyncio.FIRST_COMPLETED)
+                waits: set[asyncio.Task[Any]] = {stopping, wider, server.serving}
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (wider, stopping):
                     task.cancel()
                 await asyncio.gather(wider, stopping, return_exceptions=True)
+            for ended in done:
+                ended.result()
 
-    async def _widen(self, local: _Serving, first_user: asyncio.Event) -> None:
+    async def _widen(self, local: _Serving, first_user: asyncio.Event, stop: asyncio.Event) -> None:
         """When there is a user, listen where the settings say; and try that again until it works."""
         if self._address.is_loopback:
+            await stop.wait()
             return
         await first_user.wait()
+        await local.server.ready.wait()
         if self._address.is_unspecified:  # it stands for loopback too, which must make room for it
             local.server.listen_no_more()
         while True:

@@ -74,7 +74,9 @@ async def running(settings: Settings) -> AsyncIterator[None]:
 @asynccontextmanager
 async def browser(settings: Settings, name: str = "", password: str = PASSWORD) -> AsyncIterator[httpx.AsyncClient]:
     """What says where its requests come from, as browsers do; logged in, if a name is given."""
-    async with httpx.AsyncClient(base_url=base_of(settings), timeout=20, headers={"sec-fetch-site": "same-origin"}) as it:
+    async with httpx.AsyncClient(
+        base_url=base_of(settings), timeout=20, headers={"sec-fetch-site": "same-origin"}
+    ) as it:
         if name:
             answer = await it.post("/login", data={"name": name, "password": password})
             assert answer.status_code == 303, answer.text
