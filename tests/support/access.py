@@ -42,10 +42,10 @@ async def add_user(settings: Settings, name: str, role: Role, *hosts: str) -> No
         await accounts.add(name, role, hosts or None, PASSWORD, Doer("test"))
 
 
-async def token_of(settings: Settings, name: str, token: str = "test") -> dict[str, str]:
+async def token_of(settings: Settings, name: str) -> dict[str, str]:
     """The headers with which a program asks in the name of a user."""
     async with accounts_of(settings) as accounts:
-        return {"authorization": f"Bearer {await accounts.make_token(name, token, Doer('test'))}"}
+        return {"authorization": f"Bearer {await accounts.make_token(name, 'test', Doer('test'))}"}
 
 
 def base_of(settings: Settings, address: str = "127.0.0.1") -> str:
