@@ -26,11 +26,12 @@ from services.api.askers import Askers, session_of
 from services.api.problems import AccessDenied, LoginNeeded, NotThere
 from services.api.watched import Watched
 from shared.adapters.clock import SystemClock
-from shared.domain.access import NOBODY, Permission, Who, needed, sees
+from shared.domain.access import NOBODY, Permission, Who, lowest_role, needed, sees
 from shared.domain.errors import LogUnavailable
 
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+OF_PROXIES: Final = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via")
 NARROWED: Final = "narrowed"
 """`opt={"narrowed": True}`: the route shows nothing of hosts that the asker does not see, though it names none."""
 
@@ -79,7 +80,8 @@ class Guard(ASGIMiddleware):
         _check_hosts(who, permission, scope["path_params"], narrowed=bool(handler.opt.get(NARROWED)))
 
         async def still() -> bool:
-            return (await self._askers.who(scope)).may(permission)
+            now = await self._askers.who(scope)
+            return now.may(permission) and (now.user, now.hosts) == (who.user, who.hosts)
 
         await next_app(scope, receive, Watched(send, still, self._clock).send)
 
@@ -102,6 +104,10 @@ def _check_name(headers: Headers) -> None:
     host = headers.get("host", "")
     if _name(f"//{host}") not in LOCAL_NAMES:
         raise PermissionDeniedException(f"This API answers only to this machine, not to the name {host[:100]!r}.")
+    if any(name in headers for name in OF_PROXIES):
+        raise PermissionDeniedException(
+            "This request came through a proxy. Until there are users, only this machine may."
+        )
 
 
 def _check_origin(method: str, headers: Headers, *, has_session: bool) -> None:
@@ -121,7 +127,9 @@ def _check_permission(who: Who, permission: Permission) -> None:
         return
     if not who.user:
         raise LoginNeeded("This needs a log-in.", "Log in, or send a token: `Authorization: Bearer bm_…`.")
-    raise AccessDenied(f"{who.user} may not do this: it needs the right of {permission}.", "Ask an admin for it.")
+    raise AccessDenied(
+        f"{who.user} may not do this: it needs the role {lowest_role(permission)}.", "Ask an admin for it."
+    )
 
 
 def _check_hosts(who: Who, permission: Permission, params: dict[str, Any], *, narrowed: bool) -> None:

@@ -21,14 +21,14 @@ _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Permission(StrEnum):
-    """What a request needs."""
+    """What a request needs: nothing, looking, asking for runs, changing things, seeing files, managing users."""
 
-    PUBLIC = "nothing"
-    VIEW = "looking"
-    RUN = "asking for runs"
-    OPERATE = "changing things"
-    READ_FILES = "seeing backed-up files"
-    ADMIN = "administering users"
+    PUBLIC = "public"
+    VIEW = "view"
+    RUN = "run"
+    OPERATE = "operate"
+    READ_FILES = "read_files"
+    ADMIN = "admin"
 
 
 class Role(StrEnum):
@@ -42,7 +42,7 @@ class Role(StrEnum):
 PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
     Role.OPERATOR: frozenset({Permission.VIEW, Permission.RUN, Permission.OPERATE, Permission.READ_FILES}),
-    Role.ADMIN: frozenset(Permission),
+    Role.ADMIN: frozenset(Permission) - {Permission.PUBLIC},
 }
 
 
@@ -100,6 +100,11 @@ def needed(method: str, opt: Mapping[str, Any]) -> Permission:
             return Permission.VIEW if reads else Permission.OPERATE
         case _:
             return Permission.ADMIN  # also for a word that nobody knows
+
+
+def lowest_role(permission: Permission) -> Role:
+    """The role that suffices for it."""
+    return next((role for role in Role if permission in PERMISSIONS[role]), Role.ADMIN)
 
 
 def sees(who: Who, host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -19,8 +20,10 @@ from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.access import ACCESS_STREAM, Role
+from shared.domain.errors import AccessRefused
 from shared.domain.events import Event, LoggedIn, LoggedOut, LoginRefused, UserAdded
 from shared.domain.login_limits import FREE_TRIES, MOST_TOLD
+from shared.runtime.accounts import Doer
 from tests.support.access import PASSWORD, accounts_of, add_user, base_of, browser, running, token_of
 from tests.support.builders import some_settings
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer, SharedPostgres
@@ -86,6 +89,29 @@ async def test_the_set_up_link_makes_one_admin_and_holds_once(
         UserAdded(user="alice", role="admin", by="set-up link", address="127.0.0.1"),
         LoggedIn(user="alice", address="127.0.0.1"),
     ]
+
+
+async def test_of_many_that_use_a_set_up_link_at_once_one_becomes_admin(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(settings), browser(settings) as client:
+        link = setup_link(caplog)
+        forms = [{"name": f"user{number}", "password": PASSWORD, "again": PASSWORD} for number in range(4)]
+        answers = await asyncio.gather(*(client.post(link, data=form) for form in forms))
+        assert sorted(answer.status_code for answer in answers) == [303, 404, 404, 404]
+    async with accounts_of(settings) as accounts:
+        assert len(await accounts.store.users()) == 1
+
+
+async def test_of_two_admins_that_remove_each_other_at_once_one_stays(settings: Settings) -> None:
+    for name in ("alice", "bob"):
+        await add_user(settings, name, Role.ADMIN)
+    async with accounts_of(settings) as first, accounts_of(settings) as second:
+        doer = Doer("test")
+        done = await asyncio.gather(first.remove("alice", doer), second.remove("bob", doer), return_exceptions=True)
+        assert sorted(type(one) for one in done if one) == [AccessRefused]
+        assert len(await first.store.users()) == 1
 
 
 async def test_a_set_up_link_that_is_too_old_or_was_overtaken_does_not_hold(

@@ -21,6 +21,7 @@ from shared.domain.access import (
     check_password,
     hears,
     local_path,
+    lowest_role,
     needed,
     parse_user_name,
     sees,
@@ -121,3 +122,7 @@ def test_a_password_is_long_and_not_the_name() -> None:
     for password in ("x" * (SHORTEST_PASSWORD - 1), "x" * 300, "aaaaaaaaaaaaaaaa", "alexandra-the1234"):
         with pytest.raises(PasswordRefused):
             check_password(password, "alexandra-the")
+
+
+def test_the_lowest_role_that_suffices_is_named() -> None:
+    assert [lowest_role(one) for one in (Permission.VIEW, Permission.READ_FILES, Permission.ADMIN)] == list(Role)
