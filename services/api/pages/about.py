@@ -10,4 +10,4 @@ from services.api.live import Live
 
 def about(live: Live, at: datetime | None, now: datetime) -> dict[str, Any]:
     """What the frame of each page is given."""
-    return {"at": at, "now": now, "position": live.state.position, "log_is_away": live.log_is_away}
+    return {"at": at, "still": False, "now": now, "position": live.state.position, "log_is_away": live.log_is_away}
