@@ -83,7 +83,7 @@ def make_app(
         openapi_config=OpenAPIConfig(
             title="Backup Manager",
             version="1",
-            openapi_router=Router("/api/schema", route_handlers=[], opt={NARROWED: True}),
+            openapi_router=Router("/api/schema", route_handlers=[], opt={NARROWED: True}, include_in_schema=False),
             render_plugins=[JsonRenderPlugin()],
         ),
         template_config=TemplateConfig(instance=engine),

@@ -14,6 +14,7 @@ not sent along with a foreign POST either. A program with a token has no cookie 
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -30,7 +31,6 @@ from shared.adapters.clock import SystemClock
 from shared.domain.access import NOBODY, Permission, Who, lowest_role, needed, sees
 from shared.domain.errors import LogUnavailable
 
-LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OF_PROXIES: Final = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via")
 NARROWED: Final = "narrowed"
@@ -103,12 +103,20 @@ class Guard(ASGIMiddleware):
 
 def _check_name(headers: Headers) -> None:
     host = headers.get("host", "")
-    if _name(f"//{host}") not in LOCAL_NAMES:
+    if not _is_local(_name(f"//{host}")):
         raise PermissionDeniedException(f"This API answers only to this machine, not to the name {host[:100]!r}.")
     if any(name in headers for name in OF_PROXIES):
         raise PermissionDeniedException(
             "This request came through a proxy. Until there are users, only this machine may."
         )
+
+
+def _is_local(name: str) -> bool:
+    """Whether a name means this machine, whoever is asked: a number does, a name that somebody made point here not."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_origin(method: str, headers: Headers, *, has_session: bool) -> None:

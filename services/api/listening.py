@@ -8,11 +8,12 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import uvicorn
 
+from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 
 LEAVE_SECONDS: Final = 3
@@ -47,17 +48,17 @@ class _Server(uvicorn.Server):
 class Listening:
     """An application behind one or two sockets of the same port."""
 
-    def __init__(self, app: Any, address: str, port: int) -> None:
+    def __init__(self, app: Any, settings: Settings) -> None:
         self._app = app
-        self._address = ipaddress.ip_address(address)
-        self._port = port
+        self._local = settings.local_address()
+        self._address = ipaddress.ip_address(settings.api_listen[0])
+        self._port = settings.api_listen[1]
 
     async def serve(self, first_user: asyncio.Event, stop: asyncio.Event) -> None:
         """Serve until told to stop. Raises BackupManagerError when the address is taken."""
-        local = str(self._address) if self._address.is_loopback else LOOPBACK[self._address.version == 6]
         if not self._address.is_loopback and not first_user.is_set():
             log.info("There are no users yet, so only this machine is answered, not %s.", self._address)
-        async with self._serving(local, lifespan=True) as server:
+        async with self._serving(self._local, lifespan=True) as server:
             stopping = asyncio.create_task(stop.wait())
             wider = asyncio.create_task(self._widen(server, first_user, stop))
             try:
@@ -119,12 +120,13 @@ class _Serving:
 
 
 @contextlib.contextmanager
-def _socket(address: str, port: int) -> Any:
+def _socket(address: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens. Raises BackupManagerError when the address is taken."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    both = address == "::" and socket.has_dualstack_ipv6()
     shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     try:
-        listening = socket.create_server((address, port), family=family)
+        listening = socket.create_server((address, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise BackupManagerError(
             f"The dashboard cannot listen on {shown}: {os.strerror(error.errno or 0)}.",

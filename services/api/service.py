@@ -48,7 +48,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     await live.caught_up.wait()
             await _offer_setup(settings, askers, accounts)
             app = make_app(settings, live, events, bus, clock, askers=askers, logins=logins)
-            await Listening(app, *settings.api_listen).serve(askers.first_user, stop)
+            await Listening(app, settings).serve(askers.first_user, stop)
             for task in endless:
                 task.cancel()
     finally:
@@ -68,4 +68,4 @@ async def _offer_setup(settings: Settings, askers: Askers, accounts: Accounts) -
         return
     hours = LINK_LIFETIME.total_seconds() / 3600
     log.info("There are no users yet. This makes the first admin, once, within %g hours:", hours)
-    log.info("http://127.0.0.1:%d/setup/%s", settings.api_listen[1], link)
+    log.info("%s/setup/%s", settings.local_url(), link)

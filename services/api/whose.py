@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request
 
 from shared.config import Settings
-from shared.domain.access import NOBODY, Who, sees
+from shared.domain.access import NOBODY, Who, sees, visible
 from shared.domain.projection import State
 
 
@@ -44,7 +44,7 @@ def state_for(who: Who, state: State) -> State:
         return state
     return msgspec.structs.replace(
         state,
-        hosts={name: host for name, host in state.hosts.items() if sees(who, name)},
+        hosts={name: state.hosts[name] for name in visible(state.hosts, who)},
         host_of_stream={},
         settings={},
     )

@@ -132,7 +132,7 @@ def setup_link() -> None:
     """Print a link that makes an admin, once: for the first one, or when nobody can log in any more."""
     settings = session.settings_here()
     link = session.run(_setup_link(settings))
-    say(f"http://127.0.0.1:{settings.api_listen[1]}/setup/{link}")
+    say(f"{settings.local_url()}/setup/{link}")
     say(f"It works once, within {LINK_LIFETIME.total_seconds() / 3600:g} hours.")
 
 

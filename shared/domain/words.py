@@ -120,7 +120,7 @@ def _user_changed(event: events.UserChanged) -> str:
 def _login_refused(event: events.LoginRefused) -> str:
     if event.attempts > 1:
         return f"{event.attempts:,} more log-ins were refused."
-    return f"A log-in{f' as {event.user}' if event.user else ' of an unknown user'} was refused{_from(event)}."
+    return f"A log-in{f' as {event.user}' if event.user else ''} was refused{_from(event)}."
 
 
 _WORDS: Final[dict[type, Callable[[Any], str]]] = {

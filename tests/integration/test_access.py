@@ -15,7 +15,7 @@ import pytest
 
 from services.api import watched
 from services.embedded.sshd import free_port
-from shared.adapters.access import ABSOLUTE, IDLE
+from shared.adapters.access import ABSOLUTE, IDLE, LinkRefused
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
@@ -125,6 +125,8 @@ async def test_a_set_up_link_that_is_too_old_or_was_overtaken_does_not_hold(
         assert (await client.get(link)).status_code == 404
         assert (await client.post(link, data=new)).status_code == 404
         async with accounts_of(settings) as accounts:
+            with pytest.raises(LinkRefused):  # also when it ends after the page was asked for
+                await accounts.set_up(link.removeprefix("/setup/"), "alice", PASSWORD, Doer("test"))
             another = f"/setup/{await accounts.make_setup_link(None)}"
         assert (await client.get(another)).status_code == 200
         await add_user(settings, "root", Role.ADMIN)
@@ -308,6 +310,16 @@ async def test_other_machines_are_answered_as_soon_as_there_is_a_user(settings: 
         async with running(wide):
             assert (await answered(afar, "/")).headers["location"] == "/login"
             assert (await answered(near, "/")).headers["location"] == "/login"
+
+
+async def test_an_address_that_this_machine_lacks_takes_nothing_from_its_own_users(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = msgspec.structs.replace(settings, api_listen=("203.0.113.5", settings.api_listen[1]))
+    await add_user(elsewhere, "alice", Role.ADMIN)
+    async with running(elsewhere), browser(elsewhere, "alice") as client:
+        assert (await client.get("/")).status_code == 200
+    assert "cannot listen on 203.0.113.5" in caplog.text
 
 
 async def answered(client: httpx.AsyncClient, path: str) -> httpx.Response:

@@ -122,6 +122,10 @@ async def test_to_a_user_with_some_hosts_the_others_do_not_exist(settings: Setti
         for path in ("/api/status", "/api/hosts", "/api/schedule", "/api/events", "/", "/events"):
             said = (await client.get(path)).text
             assert ("nas" in said, "web" in said) == (True, False), path
+            assert not any(word in said for word in ("UserAdded", "logged in", "LoggedIn")), path
+        async with browser(settings, "root") as admin:
+            assert "LoggedIn" in (await admin.get("/api/events")).text
+            assert "carol logged in from 127.0.0.1" in (await admin.get("/events")).text
         assert (await client.get("/api/hosts/nas")).status_code == 200
         for method, path in (
             ("GET", "/api/hosts/web"),
