@@ -20,7 +20,7 @@ from shared.adapters.passwords import Passwords
 from shared.adapters.postgres import EventLog
 from shared.adapters.secret import hash_of, new_secret, new_token
 from shared.domain.access import ACCESS_STREAM, Role, User, check_password, parse_token_name, parse_user_name
-from shared.domain.errors import AccessRefused, LogUnavailable
+from shared.domain.errors import AccessRefused, LogRefused, LogUnavailable
 from shared.domain.events import (
     AnyEvent,
     LoggedIn,
@@ -159,7 +159,7 @@ class Accounts:
             for fact in await self.store.untold():
                 await self._events.append(ACCESS_STREAM, None, [fact])
                 await self.store.told(fact)
-        except LogUnavailable as error:
+        except (LogUnavailable, LogRefused) as error:
             log.warning("What was done with users is told later: %s", error)
 
     def fact(self, event: AnyEvent) -> NewEvent:

@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 import nats
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
+from litestar.params import FromPath
 from litestar.routes import HTTPRoute
 
+from services.api import problems
 from services.api.app import make_app
 from services.api.askers import Askers
+from services.api.guard import Guard
 from services.api.live import Live
 from services.api.login import Logins
 from services.embedded.sshd import free_port
@@ -26,6 +29,7 @@ from shared.adapters.passwords import Passwords
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.access import ACCESS_STREAM, PERMISSIONS, THIS_MACHINE, Permission, Role, needed
+from shared.domain.errors import BackupManagerError
 from shared.domain.events import AlertRaised, TokenMade, TokenRevoked, UserAdded, UserChanged, UserRemoved
 from shared.domain.names import HostName, host_stream
 from shared.runtime.accounts import Accounts
@@ -144,6 +148,37 @@ async def test_to_a_user_with_some_hosts_the_others_do_not_exist(settings: Setti
         waited = await client.get("/api/events", params={"after": head, "wait_seconds": 0.2})
         assert waited.json() == []
         assert (await client.get("/api/me")).json()["hosts"] == ["nas"]
+
+
+async def test_the_guard_keeps_other_hosts_away_from_a_handler_that_would_tell(settings: Settings) -> None:
+    @get("/tells/{host:str}")
+    async def tells(host: FromPath[str]) -> str:
+        return f"all about {host}"
+
+    @get("/tells-all")
+    async def tells_all() -> str:
+        return "all about all"
+
+    await add_user(settings, "carol", Role.VIEWER, "nas")
+    tokens = {name: await token_of(settings, name) for name in ("carol", "root")}
+    store, clock = AccessStore(settings.postgres_dsn), SystemClock()
+    app = Litestar(
+        [tells, tells_all],
+        middleware=[Guard(Askers(store, clock), clock)],
+        exception_handlers={BackupManagerError: problems.of_ours},
+        logging_config=None,
+    )
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for name, path, status in (
+            ("carol", "/tells/nas", 200),
+            ("carol", "/tells/web", 404),
+            ("carol", "/tells-all", 403),
+            ("root", "/tells/web", 200),
+            ("root", "/tells-all", 200),
+        ):
+            assert (await client.get(path, headers=tokens[name])).status_code == status, (name, path)
+    await store.close()
 
 
 async def last_on(settings: Settings, stream: str, subject: str) -> Any:
