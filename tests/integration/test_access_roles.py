@@ -162,7 +162,7 @@ async def test_the_guard_keeps_other_hosts_away_from_a_handler_that_would_tell(s
     await add_user(settings, "carol", Role.VIEWER, "nas")
     tokens = {name: await token_of(settings, name) for name in ("carol", "root")}
     store, clock = AccessStore(settings.postgres_dsn), SystemClock()
-    app = Litestar(
+    app: Any = Litestar(
         [tells, tells_all],
         middleware=[Guard(Askers(store, clock), clock)],
         exception_handlers={BackupManagerError: problems.of_ours},
