@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from litestar.template import TemplateConfig
 
 from services.api import problems
 from services.api.askers import Askers
+from services.api.chain import Chain
 from services.api.guard import NARROWED, Guard, mark
 from services.api.live import Live
 from services.api.login import Logins
@@ -40,11 +42,12 @@ LARGEST_BODY_BYTES: Final = 64 * 1024
 
 def make_app(
     settings: Settings,
+    *,
     live: Live,
+    chain: Chain,
     events: EventLog,
     bus: Bus,
     clock: SystemClock,
-    *,
     askers: Askers,
     logins: Logins,
 ) -> Litestar:
@@ -54,13 +57,14 @@ def make_app(
         "askers": askers,
         "logins": logins,
         "live": live,
+        "chain": chain,
         "event_log": events,
         "bus": bus,
         "clock": clock,
     }
     engine = JinjaTemplateEngine(directory=HERE / "templates")
     engine.engine.autoescape = True
-    engine.engine.filters |= {"size": size, "duration": duration, "ago": ago}
+    engine.engine.filters |= {"size": size, "duration": duration, "ago": ago, "as_shown": _twice}
     engine.engine.globals["moment"] = moment_of
     engine.register_template_callable("who", who_looks)
     static = create_static_files_router("/static", [HERE / "static"], opt={"needs": Permission.PUBLIC})
@@ -92,6 +96,11 @@ def make_app(
         logging_config=None,  # the journal is set up already
         debug=False,
     )
+
+
+def _twice(values: Iterable[str]) -> list[tuple[str, str]]:
+    """Values of a choice that are shown as they are."""
+    return [(value, value) for value in values]
 
 
 def _giver(value: Any) -> Any:

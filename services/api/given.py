@@ -7,6 +7,7 @@ from typing import TypeAlias
 from litestar.di import NamedDependency
 
 from services.api.askers import Askers
+from services.api.chain import Chain
 from services.api.live import Live
 from services.api.login import Logins
 from shared.adapters.clock import SystemClock
@@ -16,6 +17,7 @@ from shared.config import Settings
 from shared.domain.access import Who
 from shared.runtime.accounts import Accounts
 
+TheChain: TypeAlias = NamedDependency[Chain]
 TheLive: TypeAlias = NamedDependency[Live]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheBus: TypeAlias = NamedDependency[Bus]

@@ -9,6 +9,7 @@ from typing import Final
 
 from services.api.app import make_app
 from services.api.askers import Askers
+from services.api.chain import Chain
 from services.api.listening import Listening
 from services.api.live import Live
 from services.api.login import Logins
@@ -31,7 +32,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop. Raises BackupManagerError when the address is taken."""
     events, store, clock = EventLog(settings.postgres_dsn), AccessStore(settings.postgres_dsn), SystemClock()
     bus = await Bus.connect(settings.nats_url, "api")
-    live, askers = Live(events), Askers(store, clock)
+    checked = EventLog(settings.postgres_dsn)  # with connections of its own: nobody waits for a check
+    live, chain, askers = Live(events), Chain(checked, clock), Askers(store, clock)
     accounts = Accounts(store, events, Passwords(), clock)
     logins = Logins(accounts, clock)
     try:
@@ -47,7 +49,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 async with asyncio.timeout(CATCH_UP_SECONDS):
                     await live.caught_up.wait()
             await _offer_setup(settings, askers, accounts)
-            app = make_app(settings, live, events, bus, clock, askers=askers, logins=logins)
+            endless.append(tasks.create_task(chain.watch()))
+            app = make_app(
+                settings, live=live, chain=chain, events=events, bus=bus, clock=clock, askers=askers, logins=logins
+            )
             await Listening(app, settings).serve(askers.first_user, stop)
             for task in endless:
                 task.cancel()
@@ -55,6 +60,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await bus.close()
         await store.close()
         await events.close()
+        await checked.close()
 
 
 async def _offer_setup(settings: Settings, askers: Askers, accounts: Accounts) -> None:

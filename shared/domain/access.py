@@ -21,12 +21,11 @@ _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Permission(StrEnum):
-    """What a request needs: nothing, looking, asking for runs, changing things, seeing files, managing users."""
+    """What a request needs: nothing, looking, asking for runs and holds, seeing and restoring files, managing users."""
 
     PUBLIC = "public"
     VIEW = "view"
     RUN = "run"
-    OPERATE = "operate"
     READ_FILES = "read_files"
     ADMIN = "admin"
 
@@ -41,7 +40,7 @@ class Role(StrEnum):
 
 PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.OPERATOR: frozenset({Permission.VIEW, Permission.RUN, Permission.OPERATE, Permission.READ_FILES}),
+    Role.OPERATOR: frozenset({Permission.VIEW, Permission.RUN, Permission.READ_FILES}),
     Role.ADMIN: frozenset(Permission) - {Permission.PUBLIC},
 }
 
@@ -74,7 +73,7 @@ class Who(msgspec.Struct, frozen=True):
 
 NOBODY: Final = Who()
 THIS_MACHINE: Final = Who(permissions=frozenset({Permission.VIEW, Permission.RUN}))
-"""Anybody on this machine, while there are no users: contents of files, and changes, need a log-in even then."""
+"""Anybody on this machine, while there are no users: what is in the backups needs a log-in even then."""
 
 
 def who_is(user: User, *, token: str = "", address: str = "") -> Who:
@@ -84,20 +83,19 @@ def who_is(user: User, *, token: str = "", address: str = "") -> Who:
 
 
 def needed(method: str, opt: Mapping[str, Any]) -> Permission:
-    """What a route needs: what it declares, else VIEW for what only reads and OPERATE for what changes something."""
+    """What a route needs: what it declares, else VIEW for what only reads and RUN for what does something."""
     declared = opt.get("needs")
     if isinstance(declared, Permission):
         return declared
-    reads = method in _HARMLESS
     match opt.get("role"):
         case "nobody":
             return Permission.PUBLIC
         case "viewer":
             return Permission.VIEW
         case "operator":
-            return Permission.READ_FILES if reads else Permission.OPERATE
+            return Permission.READ_FILES
         case None:
-            return Permission.VIEW if reads else Permission.OPERATE
+            return Permission.VIEW if method in _HARMLESS else Permission.RUN
         case _:
             return Permission.ADMIN  # also for a word that nobody knows
 

@@ -49,6 +49,7 @@ from shared.domain.events_general import (
     SettingsChanged,
     SlotSkipped,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.events_retention import (
     PlanConfirmed,
@@ -113,6 +114,7 @@ AnyEvent = (
     | AlertRaised
     | SettingsChanged
     | StoreEnrolled
+    | StoreMeasured
     | MessageRejected
     | ClockTrusted
     | UserAdded
@@ -224,6 +226,7 @@ __all__ = [
     "SnapshotProgressed",
     "SnapshotStarted",
     "StoreEnrolled",
+    "StoreMeasured",
     "TokenMade",
     "TokenRevoked",
     "UserAdded",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 import msgspec
 
@@ -35,12 +34,15 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
 from shared.domain.fold_runs import end_run, progress, settle, skip
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
+from shared.domain.store_state import StoreState, measured
+from shared.domain.tally import tally
 
 CLOCK_JUMP_US: Final = 3 * 86_400 * 1_000_000
 """A host's stream hears something every hour: after so long a silence it is the clock that is doubted."""
@@ -54,7 +56,7 @@ class State(msgspec.Struct):
     hosts: dict[str, HostState] = {}
     settings: dict[str, str] = {}
     settings_version: int = 0
-    stores: dict[str, UUID] = {}
+    stores: dict[str, StoreState] = {}
     rejected_messages: int = 0
     host_of_stream: dict[str, HostState] = {}
     """The same hosts under the names of their event streams: found without making a string for each event."""
@@ -88,7 +90,9 @@ def evolve(state: State, recorded: Recorded) -> None:
             state.settings = settings
             state.settings_version = recorded.version
         case StoreEnrolled(store=store, uuid=uuid):
-            state.stores[store] = uuid
+            state.stores.setdefault(store, StoreState()).uuid = uuid
+        case StoreMeasured(store=store) as event:
+            measured(state.stores.setdefault(store, StoreState()), event, recorded.recorded_us)
         case MessageRejected():
             state.rejected_messages += 1
         case _:
@@ -116,6 +120,7 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:
             host.offline_since_us = None
         case SnapshotCompleted() as event:
             _completed(host, event, recorded_us)
+            tally(host, recorded)
         case _:
             _evolve_rarely(host, recorded)
 
@@ -156,6 +161,7 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
             host.clock_doubt_us = None
         case event:
             _ = evolve_archives(host, event, recorded_us) or evolve_points(host, event, recorded_us)
+    tally(host, recorded)
 
 
 def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:

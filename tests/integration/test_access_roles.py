@@ -17,6 +17,7 @@ from litestar.routes import HTTPRoute
 from services.api import problems
 from services.api.app import make_app
 from services.api.askers import Askers
+from services.api.chain import Chain
 from services.api.guard import Guard
 from services.api.live import Live
 from services.api.login import Logins
@@ -30,11 +31,19 @@ from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.access import ACCESS_STREAM, PERMISSIONS, THIS_MACHINE, Permission, Role, needed
 from shared.domain.errors import BackupManagerError
-from shared.domain.events import AlertRaised, TokenMade, TokenRevoked, UserAdded, UserChanged, UserRemoved
+from shared.domain.events import (
+    AlertRaised,
+    SnapshotFailed,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserRemoved,
+)
 from shared.domain.names import HostName, host_stream
 from shared.runtime.accounts import Accounts
 from tests.support.access import PASSWORD, add_user, base_of, browser, running, token_of
-from tests.support.builders import build, new, some_settings
+from tests.support.builders import a_run, build, new, some_settings
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
@@ -64,7 +73,8 @@ def every_route(app: Litestar) -> Iterator[tuple[str, str, Permission]]:
 def an_app(settings: Settings, log: EventLog, bus: Bus) -> Litestar:
     store, clock = AccessStore(settings.postgres_dsn), SystemClock()
     logins = Logins(Accounts(store, log, Passwords(), clock), clock)
-    return make_app(settings, Live(log), log, bus, clock, askers=Askers(store, clock), logins=logins)
+    given: dict[str, Any] = {"live": Live(log), "chain": Chain(log, clock), "events": log, "bus": bus, "clock": clock}
+    return make_app(settings, **given, askers=Askers(store, clock), logins=logins)
 
 
 async def test_every_route_is_closed_to_whoever_lacks_its_permission(
@@ -121,12 +131,15 @@ async def test_without_users_this_machine_may_look_and_run_alone(settings: Setti
 async def test_to_a_user_with_some_hosts_the_others_do_not_exist(settings: Settings, log: EventLog) -> None:
     await add_user(settings, "carol", Role.OPERATOR, "nas")
     for name in ("nas", "web"):
-        await log.append(host_stream(HostName(name)), None, [new(build(AlertRaised, evidence=f"about {name}"))])
+        run = a_run()
+        story = [build(AlertRaised, evidence=f"about {name}"), build(SnapshotFailed, run=run)]
+        await log.append(host_stream(HostName(name)), None, [new(event) for event in story])
     async with running(settings), browser(settings, "carol") as client:
-        for path in ("/api/status", "/api/hosts", "/api/schedule", "/api/events", "/", "/events"):
+        for path in ("/api/status", "/api/hosts", "/api/schedule", "/api/events", "/", "/events", "/settings", "/runs"):
             said = (await client.get(path)).text
             assert ("nas" in said, "web" in said) == (True, False), path
-            assert not any(word in said for word in ("UserAdded", "logged in", "LoggedIn")), path
+            assert not any(word in said for word in ('"UserAdded"', "logged in from")), path
+        assert [run["host"] for run in (await client.get("/api/runs", params={"limit": 1})).json()] == ["nas"]
         async with browser(settings, "root") as admin:
             assert "LoggedIn" in (await admin.get("/api/events")).text
             assert "carol logged in from 127.0.0.1" in (await admin.get("/events")).text

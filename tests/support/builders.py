@@ -64,6 +64,7 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
     StoreEnrolled,
+    StoreMeasured,
     TokenMade,
     TokenRevoked,
     UserAdded,
@@ -136,6 +137,13 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     AlertRaised: {"kind": "shrunken", "evidence": "10 files instead of 300."},
     SettingsChanged: {"settings": {"TZ": "UTC"}, "changed": ("TZ",)},
     StoreEnrolled: {"store": "main", "uuid": STORE_UUID},
+    StoreMeasured: {
+        "store": "main",
+        "total_bytes": 10**12,
+        "free_bytes": 4 * 10**11,
+        "total_inodes": 10**7,
+        "free_inodes": 9 * 10**6,
+    },
     SnapshotCancelled: {"run": RUN, "slot": SLOT},
     ArchiveStarted: {"run": RUN, "slot": SLOT, "store": "main", "worker": "worker-1", "snapshot": snapshot_name(SLOT)},
     ArchiveProgressed: {

@@ -44,7 +44,7 @@ def test_each_role_may_what_the_one_before_it_may() -> None:
     assert NOBODY.may(Permission.PUBLIC)
 
 
-def test_without_users_this_machine_may_look_and_run_but_neither_change_nor_see_files() -> None:
+def test_without_users_this_machine_may_look_and_run_but_not_see_files() -> None:
     assert {one for one in Permission if THIS_MACHINE.may(one)} == {Permission.PUBLIC, Permission.VIEW, Permission.RUN}
 
 
@@ -53,12 +53,12 @@ def test_without_users_this_machine_may_look_and_run_but_neither_change_nor_see_
     [
         ("GET", {}, Permission.VIEW),
         ("HEAD", {}, Permission.VIEW),
-        ("POST", {}, Permission.OPERATE),
-        ("DELETE", {}, Permission.OPERATE),
+        ("POST", {}, Permission.RUN),
+        ("DELETE", {}, Permission.RUN),
         ("GET", {"role": "nobody"}, Permission.PUBLIC),
         ("POST", {"role": "viewer"}, Permission.VIEW),
         ("GET", {"role": "operator"}, Permission.READ_FILES),
-        ("POST", {"role": "operator"}, Permission.OPERATE),
+        ("POST", {"role": "operator"}, Permission.READ_FILES),
         ("GET", {"role": "admin"}, Permission.ADMIN),
         ("GET", {"role": "oprator"}, Permission.ADMIN),
         ("POST", {"needs": Permission.RUN}, Permission.RUN),

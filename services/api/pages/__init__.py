@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.pages import account, dashboard, history, login, users
+from services.api.pages import account, dashboard, history, login, users, wishes
 
-PAGES: Final[tuple[Any, ...]] = (*dashboard.PAGES, *history.PAGES, *login.PAGES, *users.PAGES, *account.PAGES)
+PAGES: Final[tuple[Any, ...]] = (
+    *dashboard.PAGES,
+    *history.PAGES,
+    *wishes.PAGES,
+    *login.PAGES,
+    *users.PAGES,
+    *account.PAGES,
+)

@@ -109,7 +109,7 @@ def somebody(who: Who) -> str:
 async def _page(accounts: Accounts, live: Live, clock: SystemClock, who: Who, **more: Any) -> Template:
     context: dict[str, Any] = {"errors": {}, "secret": "", "token_name": ""} | more
     context |= {"tokens": await accounts.store.tokens(somebody(who))}
-    context |= about(live, None, clock.now()) | {"still": True}  # a form, or a token, must not vanish under the eyes
+    context |= about(live, None, clock.now())
     return Template("account.html", context=context, status_code=400 if context["errors"] else 200)
 
 

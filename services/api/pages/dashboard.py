@@ -1,42 +1,43 @@
-"""The first page and that of each host, with their buttons."""
+"""The first page, that of each host, and the settings."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
-import msgspec
-from litestar import get, post
-from litestar.params import URLEncodedBody
-from litestar.response import Redirect, Template
+from litestar import get
+from litestar.response import Template
 
 from services.api.asked import At, Name, known_host
-from services.api.given import TheBus, TheClock, TheLive, TheSettings, TheWho
+from services.api.given import TheAskers, TheClock, TheLive, TheSettings, TheWho
 from services.api.guard import NARROWED
 from services.api.pages.about import about
-from services.api.routes.wishes import RUN, TriggerBody, wish_for
+from services.api.routes.now import scheduled
+from services.api.unfinished import unfinished
 from services.api.view import host_view, overview
 from services.api.whose import state_for
-from shared.domain.event import Job
+from shared.adapters.threads import in_thread
+from shared.config import Settings
 from shared.domain.host_state import HostState
 from shared.domain.inventory import facts_of_log, hold_of
-from shared.domain.messages import Cancel
 from shared.domain.retention import plan
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What a button asks for."""
-
-    job: Job = Job.SNAPSHOT
-
-
-Form: TypeAlias = URLEncodedBody[Wanted]
-
-
 @get("/", include_in_schema=False, opt={NARROWED: True})
-async def dashboard(live: TheLive, settings: TheSettings, clock: TheClock, who: TheWho, at: At = None) -> Template:
+async def dashboard(
+    *, live: TheLive, settings: TheSettings, clock: TheClock, who: TheWho, askers: TheAskers, at: At = None
+) -> Template:
     """How every host is doing, the worst first."""
     state, now = state_for(who, await live.as_of(at)), at or clock.now()
-    return Template("dashboard.html", context=about(live, at, now) | overview(settings, state, now))
+    shown = overview(settings, state, now)
+    keys = await in_thread(_keys, settings)
+    has_users = await askers.has_users()
+    steps = [] if at else unfinished(settings, state, shown["drives"], keys=keys, has_users=has_users)
+    return Template("dashboard.html", context=about(live, at, now) | shown | {"steps": steps})
+
+
+def _keys(settings: Settings) -> dict[str, bool]:
+    """Of each host that is reached by SSH, whether there is a key for it."""
+    return {host.name: host.key_path(settings).exists() for host in settings.hosts if host.transport != "local"}
 
 
 @get("/hosts/{host:str}", include_in_schema=False)
@@ -48,19 +49,19 @@ async def host_page(live: TheLive, settings: TheSettings, clock: TheClock, host:
     return Template("host.html", context=about(live, at, now) | host_view(settings, name, state, made, now))
 
 
-@post("/hosts/{host:str}/run", include_in_schema=False, opt=RUN)
-async def run(*, live: TheLive, settings: TheSettings, bus: TheBus, who: TheWho, host: Name, data: Form) -> Redirect:
-    """Ask for a run, then show the host."""
-    body = TriggerBody((known_host(settings, host),), data.job)
-    await wish_for(live.state, settings, bus, body, by=who.by("dashboard"))
-    return Redirect(f"/hosts/{host}", status_code=303)
+@get("/settings", include_in_schema=False, opt={NARROWED: True})
+async def settings_page(live: TheLive, settings: TheSettings, clock: TheClock, who: TheWho, at: At = None) -> Template:
+    """When what runs, and what is kept for how long; for a moment of the past, the settings that were in force."""
+    state, now = state_for(who, await live.as_of(at)), at or clock.now()
+    described = settings.described() if at is None else state.settings
+    general = {key: value for key, value in described.items() if not key.startswith("hosts.")}
+    by_host: dict[str, dict[str, str]] = {}
+    for key, value in described.items():
+        if key.startswith("hosts."):
+            _, host, name = key.split(".", 2)
+            by_host.setdefault(host, {})[name] = value
+    shown = {"general": general, "by_host": by_host, "due": [] if at else scheduled(settings, now)}
+    return Template("settings.html", context=about(live, at, now) | shown)
 
 
-@post("/hosts/{host:str}/cancel", include_in_schema=False, opt=RUN)
-async def call_off(settings: TheSettings, bus: TheBus, who: TheWho, host: Name) -> Redirect:
-    """Call the host's work off, then show the host."""
-    await bus.publish_cancel(Cancel(known_host(settings, host), who.by("dashboard")))
-    return Redirect(f"/hosts/{host}", status_code=303)
-
-
-PAGES: Final = (dashboard, host_page, run, call_off)
+PAGES: Final = (dashboard, host_page, settings_page)

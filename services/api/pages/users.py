@@ -135,7 +135,7 @@ async def _page(accounts: Accounts, live: Live, clock: SystemClock, **more: Any)
     for token in await accounts.store.tokens():
         tokens.setdefault(token.user, []).append(token)
     context |= {"users": await accounts.store.users(), "tokens": tokens}
-    context |= about(live, None, clock.now()) | {"still": True}  # a form, or a token, must not vanish under the eyes
+    context |= about(live, None, clock.now())
     return Template("users.html", context=context, status_code=400 if wrong else 200)
 
 

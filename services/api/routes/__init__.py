@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import access, events, hosts, now, wishes
+from services.api.routes import access, events, holds, hosts, log, now, runs, wishes
 
-ROUTES: Final[tuple[Any, ...]] = (*now.ROUTES, *wishes.ROUTES, *hosts.ROUTES, *events.ROUTES, *access.ROUTES)
+ROUTES: Final[tuple[Any, ...]] = (
+    *now.ROUTES,
+    *wishes.ROUTES,
+    *hosts.ROUTES,
+    *holds.ROUTES,
+    *runs.ROUTES,
+    *log.ROUTES,
+    *events.ROUTES,
+    *access.ROUTES,
+)
