@@ -15,12 +15,15 @@ from litestar.response import Template
 from services.api.marks import marks
 from shared.adapters.disk_work import DriveSlow
 from shared.adapters.jetstream import BusUnavailable
+from shared.adapters.passwords import TooManyPasswords
 from shared.adapters.point_tree import PathMissing, PathRefused, PointMissing
 from shared.domain.errors import (
+    AccessRefused,
     BackupManagerError,
     LogUnavailable,
     MessageRefused,
     NameRefused,
+    PasswordRefused,
     PointInUse,
     StoreRefused,
 )
@@ -52,6 +55,14 @@ class TooMuch(BackupManagerError):
     """What was asked for is more than can be given in this way."""
 
 
+class LoginNeeded(BackupManagerError):
+    """Whoever asks has to log in first."""
+
+
+class AccessDenied(BackupManagerError):
+    """Whoever asks may not have it."""
+
+
 class AlreadyRunning(BackupManagerError):
     """What was asked for is pending or running already."""
 
@@ -63,11 +74,16 @@ STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     PathMissing: 404,
     PathRefused: 403,
     Gone: 410,
-    AlreadyRunning: 409,
     PointInUse: 409,
     TooMuch: 413,
     DriveSlow: 503,
     StoreRefused: 503,
+    LoginNeeded: 401,
+    AccessDenied: 403,
+    AlreadyRunning: 409,
+    AccessRefused: 409,
+    PasswordRefused: 400,
+    TooManyPasswords: 429,
     MessageRefused: 400,
     RestoreRefused: 400,
     RestoreEnded: 409,

@@ -22,6 +22,7 @@ from services.cli import (
     system,
     trash,
     trigger,
+    users,
 )
 from services.cli.output import complain
 from shared.domain.errors import BackupManagerError, SettingsRefused
@@ -62,6 +63,7 @@ for command in (
     decisions.trust_clock,
     decisions.lost,
     hosts.hosts,
+    users.users,
     audit.audit,
     doctor.doctor,
     demo.demo,

@@ -77,7 +77,7 @@ class Appended:
     duplicate: bool
 
 
-class _Link:
+class PostgresLink:
     """One connection that is opened when it is needed and again after it broke; used by one caller at a time."""
 
     def __init__(self, dsn: str) -> None:
@@ -87,6 +87,7 @@ class _Link:
 
     @contextlib.asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        """The connection, for the block alone. Raises LogUnavailable."""
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._open()
@@ -113,6 +114,7 @@ class _Link:
         return connection
 
     async def close(self) -> None:
+        """Close it."""
         if self._connection is not None and not self._connection.is_closed():
             with contextlib.suppress(*_GONE, *_STARTING):
                 await self._connection.close(timeout=2)
@@ -123,9 +125,9 @@ class EventLog:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._writer = _Link(dsn)
-        self._readers = (_Link(dsn), _Link(dsn))
-        self._searcher = _Link(dsn)  # a search may take its time; nobody who follows the log waits for it
+        self._writer = PostgresLink(dsn)
+        self._readers = (PostgresLink(dsn), PostgresLink(dsn))
+        self._searcher = PostgresLink(dsn)  # a search may take its time; nobody who follows the log waits for it
 
     async def close(self) -> None:
         """Close the connections."""

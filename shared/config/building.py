@@ -88,7 +88,7 @@ def settings_of(
         hosts=_hosts(variables, tables, numbers["snapshot_interval_hours"], problems),
         keep_monthly_snapshots=value("KEEP_MONTHLY_SNAPSHOTS", rules.boolean_text, True),
         tar_format=cast("TarFormat", value("TAR_FORMAT", rules.one_of(("tar.gz", "tar.zst")), "tar.gz")),
-        api_listen=value("API_LISTEN", rules.local_listen, ("127.0.0.1", 8085)),
+        api_listen=value("API_LISTEN", rules.listen, ("127.0.0.1", 8085)),
         restore_folders=value("RESTORE_FOLDERS", rules.folders_text, ()),
         tz=value("TZ", rules.time_zone, "UTC"),
         nats_url=value("NATS_URL", rules.nats_url, ""),

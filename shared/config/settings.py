@@ -5,6 +5,7 @@ Paths are absolute, names are checked, numbers are in the units their names carr
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_dsn: str = ""
     postgres_admin_dsn: str = ""
     timing: BusTiming = BusTiming()
+
+    def local_address(self) -> str:
+        """Where the dashboard listens on this machine, whether or not it also listens for others."""
+        address = self.api_listen[0]
+        return address if ipaddress.ip_address(address).is_loopback else "127.0.0.1"
+
+    def local_url(self) -> str:
+        """The dashboard's address for a browser on this machine."""
+        address = self.local_address()
+        return (
+            f"http://[{address}]:{self.api_listen[1]}" if ":" in address else f"http://{address}:{self.api_listen[1]}"
+        )
 
     def host(self, name: str) -> HostSettings | None:
         """The host of this name, if there is one."""

@@ -14,6 +14,17 @@ import msgspec
 
 from shared.domain.errors import LogRefused
 from shared.domain.event import Event, Job, Kind, Quality
+from shared.domain.events_access import (
+    LoggedIn,
+    LoggedOut,
+    LoginRefused,
+    SetupLinkMade,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserRemoved,
+)
 from shared.domain.events_archive import (
     ArchiveAbandoned,
     ArchiveCancelled,
@@ -124,6 +135,15 @@ AnyEvent = (
     | StoreMeasured
     | MessageRejected
     | ClockTrusted
+    | UserAdded
+    | UserChanged
+    | UserRemoved
+    | LoggedIn
+    | LoggedOut
+    | LoginRefused
+    | TokenMade
+    | TokenRevoked
+    | SetupLinkMade
 )
 
 
@@ -194,6 +214,9 @@ __all__ = [
     "HostFoundOffline",
     "Job",
     "Kind",
+    "LoggedIn",
+    "LoggedOut",
+    "LoginRefused",
     "MessageRejected",
     "NewEvent",
     "PlanConfirmed",
@@ -219,6 +242,7 @@ __all__ = [
     "RetentionFailed",
     "RetentionStarted",
     "SettingsChanged",
+    "SetupLinkMade",
     "SlotSkipped",
     "SnapshotAbandoned",
     "SnapshotCancelled",
@@ -229,6 +253,11 @@ __all__ = [
     "SnapshotStarted",
     "StoreEnrolled",
     "StoreMeasured",
+    "TokenMade",
+    "TokenRevoked",
+    "UserAdded",
+    "UserChanged",
+    "UserRemoved",
     "decode_event",
     "decode_page",
     "encode_event",

@@ -104,6 +104,26 @@ def _by(event: Any) -> str:
     return f" by {event.by}" if event.by else ""
 
 
+def _from(event: Any) -> str:
+    return f"{_by(event) if hasattr(event, 'by') else ''}{f' from {event.address}' if event.address else ''}"
+
+
+def _role(event: events.UserAdded | events.UserChanged) -> str:
+    of = f" for {', '.join(event.hosts[:MAX_NAMES]) or 'no host'}" if event.hosts is not None else ""
+    return f"{event.role}{of}"
+
+
+def _user_changed(event: events.UserChanged) -> str:
+    role = f" ({_role(event)})" if event.role else ""
+    return f"User {event.user}: {event.what} changed{role}{_from(event)}."
+
+
+def _login_refused(event: events.LoginRefused) -> str:
+    if event.attempts > 1:
+        return f"{event.attempts:,} more log-ins were refused."
+    return f"A log-in{f' as {event.user}' if event.user else ''} was refused{_from(event)}."
+
+
 _WORDS: Final[dict[type, Callable[[Any], str]]] = RESTORE_WORDS | {
     events.BackupRequested: _requested,
     events.RequestRefused: lambda e: f"The wish for {_a(e.job)} was not granted: {e.reason}.",
@@ -152,4 +172,13 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = RESTORE_WORDS | {
     events.StoreMeasured: lambda e: f"The drive {e.store} has {size(e.free_bytes)} of {size(e.total_bytes)} free.",
     events.StoreEnrolled: lambda e: f"The drive {e.uuid} is the store {e.store}.",
     events.MessageRejected: lambda e: f"A message on {e.subject} ({e.size_bytes:,} bytes) was refused: {e.reason}",
+    events.UserAdded: lambda e: f"User {e.user} was added as {_role(e)}{_from(e)}.",
+    events.UserChanged: _user_changed,
+    events.UserRemoved: lambda e: f"User {e.user} was removed{_from(e)}.",
+    events.LoggedIn: lambda e: f"{e.user} logged in{_from(e)}.",
+    events.LoggedOut: lambda e: f"{e.user} logged out{_from(e)}.",
+    events.LoginRefused: _login_refused,
+    events.TokenMade: lambda e: f"Token {e.token} of {e.user} was made{_from(e)}.",
+    events.TokenRevoked: lambda e: f"Token {e.token} of {e.user} was revoked{_from(e)}.",
+    events.SetupLinkMade: lambda e: f"A set-up link was made{_by(e)}.",
 }

@@ -34,6 +34,9 @@ from shared.domain.events import (
     HostFoundOffline,
     Job,
     Kind,
+    LoggedIn,
+    LoggedOut,
+    LoginRefused,
     MessageRejected,
     NewEvent,
     PlanConfirmed,
@@ -59,6 +62,7 @@ from shared.domain.events import (
     RetentionFailed,
     RetentionStarted,
     SettingsChanged,
+    SetupLinkMade,
     SlotSkipped,
     SnapshotAbandoned,
     SnapshotCancelled,
@@ -69,6 +73,11 @@ from shared.domain.events import (
     SnapshotStarted,
     StoreEnrolled,
     StoreMeasured,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserRemoved,
 )
 from shared.domain.ids import event_id, run_id
 from shared.domain.messages import Tick
@@ -255,6 +264,15 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     RestoreAbandoned: {"run": RUN, "slot": SLOT, "restore": RESTORE},
     ClockTrusted: {"reason": "The battery was changed."},
     MessageRejected: {"subject": "tick.snapshot.main.nas", "reason": "no JSON", "size_bytes": 3, "preview": "abc"},
+    UserAdded: {"user": "alice", "role": "operator"},
+    UserChanged: {"user": "alice", "what": "the password"},
+    UserRemoved: {"user": "alice"},
+    LoggedIn: {"user": "alice"},
+    LoggedOut: {"user": "alice"},
+    LoginRefused: {},
+    TokenMade: {"user": "alice", "token": "ci"},
+    TokenRevoked: {"user": "alice", "token": "ci"},
+    SetupLinkMade: {},
 }
 
 

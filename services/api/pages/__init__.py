@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.pages import browse, dashboard, downloads, history, reading, restores, wishes
+from services.api.pages import account, browse, dashboard, downloads, history, login, reading, restores, users, wishes
 
 PAGES: Final[tuple[Any, ...]] = (
     *dashboard.PAGES,
@@ -14,4 +14,7 @@ PAGES: Final[tuple[Any, ...]] = (
     *browse.PAGES,
     *downloads.PAGES,
     *restores.PAGES,
+    *login.PAGES,
+    *users.PAGES,
+    *account.PAGES,
 )

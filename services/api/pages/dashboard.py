@@ -8,11 +8,13 @@ from litestar import get
 from litestar.response import Template
 
 from services.api.asked import At, Name, known_host
-from services.api.given import TheClock, TheLive, TheSettings
+from services.api.given import TheAskers, TheClock, TheLive, TheSettings, TheWho
+from services.api.guard import NARROWED
 from services.api.pages.about import about
 from services.api.routes.now import scheduled
 from services.api.unfinished import unfinished
 from services.api.view import host_view, overview
+from services.api.whose import state_for
 from shared.adapters.threads import in_thread
 from shared.config import Settings
 from shared.domain.host_state import HostState
@@ -20,13 +22,16 @@ from shared.domain.inventory import facts_of_log, hold_of
 from shared.domain.retention import plan
 
 
-@get("/", include_in_schema=False)
-async def dashboard(live: TheLive, settings: TheSettings, clock: TheClock, at: At = None) -> Template:
+@get("/", include_in_schema=False, opt={NARROWED: True})
+async def dashboard(
+    *, live: TheLive, settings: TheSettings, clock: TheClock, who: TheWho, askers: TheAskers, at: At = None
+) -> Template:
     """How every host is doing, the worst first."""
-    state, now = await live.as_of(at), at or clock.now()
+    state, now = state_for(who, await live.as_of(at)), at or clock.now()
     shown = overview(settings, state, now)
     keys = await in_thread(_keys, settings)
-    steps = [] if at else unfinished(settings, state, shown["drives"], keys=keys, has_users=True)
+    has_users = await askers.has_users()
+    steps = [] if at else unfinished(settings, state, shown["drives"], keys=keys, has_users=has_users)
     return Template("dashboard.html", context=about(live, at, now) | shown | {"steps": steps})
 
 
@@ -44,10 +49,10 @@ async def host_page(live: TheLive, settings: TheSettings, clock: TheClock, host:
     return Template("host.html", context=about(live, at, now) | host_view(settings, name, state, made, now))
 
 
-@get("/settings", include_in_schema=False)
-async def settings_page(live: TheLive, settings: TheSettings, clock: TheClock, at: At = None) -> Template:
+@get("/settings", include_in_schema=False, opt={NARROWED: True})
+async def settings_page(live: TheLive, settings: TheSettings, clock: TheClock, who: TheWho, at: At = None) -> Template:
     """When what runs, and what is kept for how long; for a moment of the past, the settings that were in force."""
-    state, now = await live.as_of(at), at or clock.now()
+    state, now = state_for(who, await live.as_of(at)), at or clock.now()
     described = settings.described() if at is None else state.settings
     general = {key: value for key, value in described.items() if not key.startswith("hosts.")}
     by_host: dict[str, dict[str, str]] = {}

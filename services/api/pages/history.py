@@ -13,12 +13,15 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response import Template
 
 from services.api.asked import At, Name, known_host
-from services.api.given import TheChain, TheClock, TheLive, TheLog, TheSettings
+from services.api.given import TheChain, TheClock, TheLive, TheLog, TheSettings, TheWho
+from services.api.guard import NARROWED
 from services.api.pages.about import about
 from services.api.problems import NotThere
 from services.api.routes.runs import LARGEST_POSITION, Before, Chosen, OfHost, OfJob, OfOutcome, events_of_run, runs_of
 from services.api.runs import began
+from services.api.whose import state_for
 from shared.adapters.log_search import Wanted, find
+from shared.domain.access import hears
 from shared.domain.event import Event, Job
 from shared.domain.events import AnyEvent, ArchiveProgressed, SnapshotProgressed
 from shared.domain.names import HOST_STREAM_PREFIX
@@ -34,13 +37,14 @@ OfStream: TypeAlias = Annotated[str, QueryParameter(name="stream", max_length=10
 OfType: TypeAlias = Annotated[str, QueryParameter(name="type", max_length=100, required=False)]
 
 
-@get("/runs", include_in_schema=False)
+@get("/runs", include_in_schema=False, opt={NARROWED: True})
 async def runs_page(
     *,
     live: TheLive,
     event_log: TheLog,
     settings: TheSettings,
     clock: TheClock,
+    who: TheWho,
     of_host: OfHost = None,
     of_job: OfJob = None,
     of_outcome: OfOutcome = None,
@@ -49,7 +53,8 @@ async def runs_page(
 ) -> Template:
     """Every run, the newest first."""
     host = known_host(settings, of_host) if of_host else None
-    found = await runs_of(await live.as_of(at), event_log, Chosen(host, of_job, of_outcome, before), SHOWN_RUNS + 1)
+    state, chosen = state_for(who, await live.as_of(at)), Chosen(host, of_job, of_outcome, before)
+    found = await runs_of(state, event_log, who, chosen, SHOWN_RUNS + 1)
     asked = {"host": host, "job": of_job, "outcome": of_outcome, "at": at.isoformat() if at else None}
     shown = {
         "runs": found[:SHOWN_RUNS],
@@ -79,13 +84,14 @@ async def run_page(
     return Template("run.html", context=about(live, None, clock.now()) | shown)
 
 
-@get("/events", include_in_schema=False)
+@get("/events", include_in_schema=False, opt={NARROWED: True})
 async def events_page(
     *,
     live: TheLive,
     event_log: TheLog,
     clock: TheClock,
     chain: TheChain,
+    who: TheWho,
     of_stream: OfStream = "",
     of_type: OfType = "",
     before: Before = LARGEST_POSITION,
@@ -94,7 +100,7 @@ async def events_page(
     """The event log, newest first, and whether its chain holds."""
     if of_type and of_type not in TYPES:
         raise NotThere(f"There is no kind of event {of_type[:100]!r}.", "The list on /events has them all.")
-    state = await live.as_of(at)
+    state = state_for(who, await live.as_of(at))
     wanted = Wanted(
         types=(TYPES[of_type],) if of_type else (),
         stream=of_stream or None,
@@ -102,11 +108,12 @@ async def events_page(
         upto=state.position,
     )
     found = await find(event_log, wanted, SHOWN_EVENTS + 1)
-    rows = [(recorded, in_words(recorded.event), _who(recorded.event)) for recorded in found[:SHOWN_EVENTS]]
+    shown_to_them = [recorded for recorded in found[:SHOWN_EVENTS] if hears(who, recorded.stream)]
+    rows = [(recorded, in_words(recorded.event), _who(recorded.event)) for recorded in shown_to_them]
     asked = {"stream": of_stream or None, "type": of_type or None, "at": at.isoformat() if at else None}
     shown = {
         "rows": rows,
-        "older": _link(asked, before=rows[-1][0].position) if len(found) > SHOWN_EVENTS else "",
+        "older": _link(asked, before=found[SHOWN_EVENTS - 1].position) if len(found) > SHOWN_EVENTS else "",
         "chosen": asked,
         "streams": sorted(
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, files, holds, hosts, log, now, restores, runs, wishes
+from services.api.routes import access, events, files, holds, hosts, log, now, restores, runs, wishes
 
 ROUTES: Final[tuple[Any, ...]] = (
     *now.ROUTES,
@@ -16,4 +16,5 @@ ROUTES: Final[tuple[Any, ...]] = (
     *events.ROUTES,
     *files.ROUTES,
     *restores.ROUTES,
+    *access.ROUTES,
 )

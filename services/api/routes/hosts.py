@@ -9,13 +9,14 @@ from litestar import get
 
 from services.api.asked import At, Name, state_of
 from services.api.given import TheClock, TheLive, TheSettings
+from services.api.guard import NARROWED
 from services.api.status import HostStatus, host_status
 from shared.domain.host_state import ArchiveState, GoldenState, HostState, SnapshotState
 from shared.domain.inventory import facts_of_log, hold_of
 from shared.domain.retention import RetentionPlan, plan
 
 
-@get("/api/hosts", summary="All hosts")
+@get("/api/hosts", summary="All hosts", opt={NARROWED: True})
 async def hosts(live: TheLive, settings: TheSettings, at: At = None) -> dict[str, HostState]:
     """Everything that is known of every host."""
     state = await live.as_of(at)

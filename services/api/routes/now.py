@@ -10,6 +10,7 @@ from litestar import get
 
 from services.api.asked import At
 from services.api.given import TheClock, TheLive, TheSettings
+from services.api.guard import NARROWED
 from services.api.status import Status, status_of
 from shared.adapters.bus_layout import TRIGGERED_JOBS
 from shared.config import Settings
@@ -26,13 +27,13 @@ class Scheduled(msgspec.Struct, frozen=True):
     trigger: str
 
 
-@get("/api/status", summary="Where every host is in its pipeline")
+@get("/api/status", summary="Where every host is in its pipeline", opt={NARROWED: True})
 async def status(live: TheLive, settings: TheSettings, at: At = None) -> Status:
     """The status of all hosts, now or at a moment."""
     return status_of(await live.as_of(at), [host.name for host in settings.hosts])
 
 
-@get("/api/schedule", summary="What runs next")
+@get("/api/schedule", summary="What runs next", opt={NARROWED: True})
 async def schedule(settings: TheSettings, clock: TheClock) -> list[Scheduled]:
     """The next slot of every job and host."""
     return scheduled(settings, clock.now())
