@@ -7,15 +7,18 @@ else does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from shared.domain.events import (
     AlertRaised,
+    ArchiveCompleted,
+    ArchiveProgressed,
+    ArchiveStarted,
     BackupRequested,
     ClockTrusted,
     DryRunCompleted,
@@ -24,7 +27,12 @@ from shared.domain.events import (
     HostFoundOffline,
     Job,
     MessageRejected,
+    PointPurged,
+    PointTrashed,
     Recorded,
+    RemovalOrdered,
+    RetentionCompleted,
+    RetentionStarted,
     SettingsChanged,
     SlotSkipped,
     SnapshotAbandoned,
@@ -108,21 +116,25 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:
     if recorded_us - host.recorded_us > CLOCK_JUMP_US and host.recorded_us:
         host.clock_doubt_us = recorded_us
     host.recorded_us = recorded_us
-    match recorded.event:  # the frequent ones first
-        case SnapshotProgressed() as event:
-            progress(host.run, event.run, event, event.files, event.transferred_bytes)
-        case SnapshotStarted() as event:
-            host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
-            host.offline_since_us = None
-        case SnapshotCompleted() as event:
-            _completed(host, event, recorded_us)
-        case _:
-            _evolve_rarely(host, recorded)
+    event = recorded.event
+    FOLD_OF.get(type(event), _evolve_rarely)(host, event, recorded_us)
 
 
-def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR0912  # one line for each event
-    recorded_us = recorded.recorded_us
-    match recorded.event:
+def _progressed(host: HostState, event: SnapshotProgressed, _: int) -> None:
+    progress(host.run, event.run, event, event.files, event.transferred_bytes)
+
+
+def _started(host: HostState, event: SnapshotStarted, recorded_us: int) -> None:
+    host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
+    host.offline_since_us = None
+
+
+def _nothing(_: HostState, __: object, ___: int) -> None:
+    """Some events change nothing but the version."""
+
+
+def _evolve_rarely(host: HostState, event: object, recorded_us: int) -> None:  # noqa: C901, PLR0912  # one line for each event
+    match event:
         case SnapshotFailed() as event:
             _failed(host, event, recorded_us)
         case SnapshotAbandoned() as event:
@@ -187,3 +199,15 @@ def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
     if event.final:
         host.runs_failed += 1
         settle(host, Job.SNAPSHOT, event.slot)
+
+
+FOLD_OF: Final[dict[type, Callable[[HostState, Any, int], object]]] = {
+    SnapshotProgressed: _progressed,
+    SnapshotStarted: _started,
+    SnapshotCompleted: _completed,
+    **dict.fromkeys((ArchiveProgressed, ArchiveStarted, ArchiveCompleted), evolve_archives),
+    **dict.fromkeys((PointTrashed, PointPurged, RetentionStarted, RetentionCompleted), evolve_points),
+    RemovalOrdered: _nothing,
+}
+"""The frequent ones go straight to what takes them in: asking of each event whether it is any of forty costs a third
+of a replay."""
