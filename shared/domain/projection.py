@@ -76,9 +76,25 @@ def replay(pages: Iterable[Iterable[Recorded]], state: State | None = None) -> S
     """The state after these events."""
     state = State() if state is None else state
     for page in pages:
-        for recorded in page:
-            evolve(state, recorded)
+        evolve_page(state, page)
     return state
+
+
+def evolve_page(state: State, page: Iterable[Recorded]) -> None:
+    """Take many events into the state: like `evolve` with each, without two calls for each."""
+    host_of, fold_of = state.host_of_stream, FOLD_OF
+    for recorded in page:
+        host = host_of.get(recorded.stream)
+        if host is None:
+            evolve(state, recorded)
+            continue
+        host.version = recorded.version
+        event, recorded_us = recorded.event, recorded.recorded_us
+        if recorded_us - host.recorded_us > CLOCK_JUMP_US and host.recorded_us:
+            host.clock_doubt_us = recorded_us
+        host.recorded_us = state.recorded_us = recorded_us
+        state.position = recorded.position
+        fold_of.get(type(event), _evolve_rarely)(host, event, recorded_us)
 
 
 def evolve(state: State, recorded: Recorded) -> None:
