@@ -19,6 +19,7 @@ from services.api import problems
 from services.api.guard import LocalOnly
 from services.api.live import Live
 from services.api.pages import PAGES
+from services.api.ready import UntilReady
 from services.api.routes import ROUTES
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
@@ -53,7 +54,7 @@ def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: 
             HTTPException: problems.of_framework,
             Exception: problems.of_defect,
         },
-        middleware=[LocalOnly()],
+        middleware=[LocalOnly(), UntilReady(live)],
         openapi_config=OpenAPIConfig(
             title="Backup Manager", version="1", path="/api/schema", render_plugins=[JsonRenderPlugin()]
         ),

@@ -17,11 +17,15 @@ from services.api.live import Live
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
+from shared.adapters.projections import Projections
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.runtime.watch import fail_when_closed
 
-CATCH_UP_SECONDS: Final = 60.0
+QUICK_START_SECONDS: Final = 1.0
+"""How long nobody can connect at first; after that they are told how much of the log was read."""
+USER_TIMEOUT_MS: Final = 600_000
+"""A connection that takes no byte for so long is given up by the kernel."""
 LEAVE_SECONDS: Final = 3
 
 log = logging.getLogger(__name__)
@@ -39,19 +43,20 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop. Raises BackupManagerError when the address is taken."""
     events = EventLog(settings.postgres_dsn)
     bus = await Bus.connect(settings.nats_url, "api")
-    live = Live(events)
+    saved, clock = Projections(settings.postgres_dsn), SystemClock()
+    live = Live(events, saved, settings.postgres_dsn, clock)
     try:
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(live.follow())
+            following = tasks.create_task(live.run())
             tasks.create_task(fail_when_closed(bus, stop))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CATCH_UP_SECONDS):
+                async with asyncio.timeout(QUICK_START_SECONDS):
                     await live.caught_up.wait()
             await _serve(settings, live, events, bus, stop)
             following.cancel()
     finally:
         await bus.close()
-        await events.close()
+        await asyncio.gather(events.close(), saved.close())
 
 
 async def _serve(settings: Settings, live: Live, events: EventLog, bus: Bus, stop: asyncio.Event) -> None:
@@ -71,6 +76,7 @@ async def _serve(settings: Settings, live: Live, events: EventLog, bus: Bus, sto
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            live.end()
             server.should_exit = True
             stopping.cancel()
             await serving
@@ -89,5 +95,6 @@ def _listening(address: str, port: int) -> Iterator[socket.socket]:
             "Is the port taken? API_LISTEN chooses another.",
         ) from error
     log.info("The dashboard is on http://%s/.", shown)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)  # each connection inherits it
     with listening:
         yield listening

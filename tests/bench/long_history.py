@@ -201,7 +201,9 @@ class _Host:
     def _retention(self, slot: datetime) -> Iterator[tuple[UUID, AnyEvent]]:
         run = self._id(slot)
         yield run, RetentionStarted(run=run, slot=slot, store="main", worker="worker:4711", policy=POLICY)
-        going = [(Kind.SNAPSHOT, snapshot_name(one)) for one in self._hourly if self._is_old(slot, one, days=30)]
+        going: list[tuple[Kind, str]] = [
+            (Kind.SNAPSHOT, snapshot_name(one)) for one in self._hourly if self._is_old(slot, one, days=30)
+        ]
         going = [one for one in going if not one[1].endswith("_0000")]
         going += [(Kind.ARCHIVE, name) for one, name in self._archives if self._is_old(slot, one, days=5)]
         self._hourly = [one for one in self._hourly if not self._is_old(slot, one, days=30)]

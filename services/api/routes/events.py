@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import re
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import get
 from litestar.params import HeaderParameter, QueryParameter
-from litestar.response import ServerSentEvent, ServerSentEventMessage
 
+from services.api.event_stream import EventStream
+from services.api.feed import told
 from services.api.given import TheLive, TheLog
-from services.api.live import Live
-from shared.adapters.postgres import EventLog
-from shared.domain.events import Recorded
 
 MOST_EVENTS: Final = 1_000
 LONGEST_POLL_SECONDS: Final = 60.0
-KEEP_ALIVE_SECONDS: Final = 15.0
-FEWEST_SECONDS_BETWEEN: Final = 0.2
 
 LastEventId = Annotated[str, HeaderParameter(name="Last-Event-ID", required=False)]
 
@@ -43,35 +37,14 @@ async def events(
 
 
 @get("/api/events/stream", summary="The event log as it grows (SSE)")
-async def stream(live: TheLive, event_log: TheLog, last_event_id: LastEventId = "") -> ServerSentEvent:
+async def stream(live: TheLive, last_event_id: LastEventId = "") -> EventStream:
     """Every event after `Last-Event-ID`, or from now on."""
-    after = int(last_event_id) if last_event_id.isdigit() else live.state.position
-    return ServerSentEvent(_messages(live, event_log, after))
+    after = int(last_event_id) if re.fullmatch("[0-9]{1,18}", last_event_id) else None
+    return EventStream(live.feed.after(after, _everything))
 
 
-async def _messages(live: Live, event_log: EventLog, after: int) -> AsyncIterator[ServerSentEventMessage]:
-    position = after
-    while True:
-        if not await live.change_after(position, KEEP_ALIVE_SECONDS):
-            yield ServerSentEventMessage(comment="still here")
-            continue
-        async for page in event_log.pages(position):
-            for recorded in page:
-                position = recorded.position
-                data = msgspec.json.encode(told(recorded)).decode()
-                yield ServerSentEventMessage(data=data, event="log", id=str(position))
-        await asyncio.sleep(FEWEST_SECONDS_BETWEEN)
-
-
-def told(recorded: Recorded) -> dict[str, Any]:
-    """An event with its place in the log, as JSON says it."""
-    return {
-        "position": recorded.position,
-        "recorded_at": recorded.recorded_us / 1_000_000,
-        "stream": recorded.stream,
-        "version": recorded.version,
-        "event": msgspec.to_builtins(recorded.event),
-    }
+def _everything(_: str) -> bool:
+    return True
 
 
 ROUTES: Final = (events, stream)
