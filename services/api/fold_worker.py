@@ -1,6 +1,6 @@
 """`python -m services.api.fold_worker`: a process beside the API that folds where the API must not be held up.
 
-`part NUMBER PARTS UPTO` folds a part of the hosts and prints their state; `gaps` saves the projections that are
+`part PLACE NUMBER PARTS UPTO` folds a part of the hosts and writes their state to the descriptor PLACE; `gaps` saves the projections that are
 missing in the past. The database is that of POSTGRES_DSN.
 """
 
@@ -85,8 +85,10 @@ def main(words: Sequence[str]) -> int:
     dsn = os.environ["POSTGRES_DSN"]
     try:
         match words:
-            case ["part", part, parts, upto]:
-                sys.stdout.buffer.write(uvloop.run(fold_part(dsn, int(part), int(parts), int(upto))))
+            case ["part", place, part, parts, upto]:
+                content = uvloop.run(fold_part(dsn, int(part), int(parts), int(upto)))
+                with os.fdopen(int(place), "wb") as file:
+                    file.write(content)
             case ["gaps"]:
                 uvloop.run(_gaps(dsn))
             case _:

@@ -82,14 +82,21 @@ async def _folded(dsn: str, parts: int, upto: int, heard: Callable[[int, int], N
 
 
 async def _part(dsn: str, words: list[str], hear: Callable[[bytes], None]) -> Packed:
-    content = bytearray()
-    argv = process.dying_with_parent([sys.executable, "-m", "services.api.fold_worker", "part", *words])
-    async with (
-        asyncio.timeout(PART_SECONDS),
-        await process.start(argv, env={**os.environ, "POSTGRES_DSN": dsn}, hear=hear) as running,
-    ):
-        async for chunk in running.chunks():
-            content += chunk
-        if code := await running.wait():
-            raise BackupManagerError(f"a process that read a part of the log ended with exit code {code}.")
-    return await in_thread(from_bytes, bytes(content))
+    place = os.memfd_create("part")  # a pipe would make everybody wait for a piece at a time
+    try:
+        words = ["part", str(place), *words]
+        argv = process.dying_with_parent([sys.executable, "-m", "services.api.fold_worker", *words])
+        environment = {**os.environ, "POSTGRES_DSN": dsn}
+        async with asyncio.timeout(PART_SECONDS):
+            async with await process.start(argv, env=environment, pass_fds=[place], hear=hear) as running:
+                if code := await running.wait():
+                    raise BackupManagerError(f"A process that read a part of the log ended with exit code {code}.")
+        return await in_thread(_read, place)
+    finally:
+        os.close(place)
+
+
+def _read(place: int) -> Packed:
+    with os.fdopen(os.dup(place), "rb") as file:
+        file.seek(0)
+        return from_bytes(file.read())
