@@ -21,7 +21,7 @@ up: setup ## run everything, with the settings of .env
 	@.venv/bin/backup-manager up $(ARGS)
 
 test: dev ## all tests
-	@.venv/bin/pytest -q $(SIDE_BY_SIDE) $(SUITES) $(ARGS)
+	@.venv/bin/pytest -q $(SIDE_BY_SIDE) -m "not campaign" $(SUITES) $(ARGS)
 
 unit: dev ## tests of pure functions, in seconds
 	@.venv/bin/pytest -q tests/unit $(ARGS)
@@ -35,8 +35,8 @@ integration: dev ## tests with real servers, processes and disks
 e2e: dev ## whole stories through the command line
 	@.venv/bin/pytest -q tests/e2e $(ARGS)
 
-faults: dev ## kill -9, full disks, cut networks
-	@.venv/bin/pytest -q tests/faults $(ARGS)
+faults: dev ## kill -9, full disks, cut networks, power cuts: all that is tried against the promises
+	@.venv/bin/pytest -q $(SIDE_BY_SIDE) tests/faults $(ARGS)
 
 bench: dev ## measure, and compare
 	@.venv/bin/python -m tests.bench $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,18 +10,20 @@ from litestar import Litestar
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from services.api import problems
+from services.api.asked import given_at
+from services.api.chain import Chain
 from services.api.guard import LocalOnly
 from services.api.live import Live
+from services.api.openapi import description
 from services.api.pages import PAGES
 from services.api.ready import UntilReady
 from services.api.routes import ROUTES
+from services.api.wellformed import WellFormed
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
@@ -33,37 +36,45 @@ HERE: Final = Path(__file__).parent
 LARGEST_BODY_BYTES: Final = 64 * 1024
 
 
-def make_app(settings: Settings, live: Live, events: EventLog, bus: Bus, clock: SystemClock) -> Litestar:
+def make_app(
+    settings: Settings, *, live: Live, chain: Chain, events: EventLog, bus: Bus, clock: SystemClock
+) -> Litestar:
     """The application around a live state, a log and a bus."""
     given: dict[str, Any] = {
         "settings": settings,
         "live": live,
+        "chain": chain,
         "event_log": events,
         "bus": bus,
         "clock": clock,
     }
     engine = JinjaTemplateEngine(directory=HERE / "templates")
     engine.engine.autoescape = True
-    engine.engine.filters |= {"size": size, "duration": duration, "ago": ago}
+    engine.engine.filters |= {"size": size, "duration": duration, "ago": ago, "as_shown": _twice}
     engine.engine.globals["moment"] = moment_of
     return Litestar(
         route_handlers=[*ROUTES, *PAGES, create_static_files_router("/static", [HERE / "static"])],
-        dependencies={name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()},
+        dependencies={name: Provide(_giver(value), sync_to_thread=False) for name, value in given.items()}
+        | {"at": Provide(given_at, sync_to_thread=False)},
         exception_handlers={
             BackupManagerError: problems.of_ours,
             HTTPException: problems.of_framework,
+            RecursionError: problems.of_nesting,
             Exception: problems.of_defect,
         },
-        middleware=[LocalOnly(), UntilReady(live)],
-        openapi_config=OpenAPIConfig(
-            title="Backup Manager", version="1", path="/api/schema", render_plugins=[JsonRenderPlugin()]
-        ),
+        middleware=[LocalOnly(), UntilReady(live), WellFormed()],
+        openapi_config=description(),
         template_config=TemplateConfig(instance=engine),
         response_cache_config=ResponseCacheConfig(),
         request_max_body_size=LARGEST_BODY_BYTES,
         logging_config=None,  # the journal is set up already
         debug=False,
     )
+
+
+def _twice(values: Iterable[str]) -> list[tuple[str, str]]:
+    """Values of a choice that are shown as they are."""
+    return [(value, value) for value in values]
 
 
 def _giver(value: Any) -> Any:

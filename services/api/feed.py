@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from shared.adapters.postgres import EventLog
-from shared.domain.events import Recorded
+from shared.domain.events import AnyEvent, Recorded
 
 PAGE_EVENTS: Final = 500
 MOST_BYTES_WAITING: Final = 1024 * 1024
@@ -26,6 +26,16 @@ STILL_HERE: Final = b": still here\n\n"
 Line = tuple[str, bytes]
 """The event stream that an event is of, and how the event is told."""
 Sees = Callable[[str], bool]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An event with its place in the log; `recorded_at` is in seconds since 1970."""
+
+    position: int
+    recorded_at: float
+    stream: str
+    version: int
+    event: AnyEvent
 
 
 class Feed:
@@ -125,15 +135,15 @@ class _Watcher:
             await asyncio.sleep(FEWEST_SECONDS_BETWEEN)
 
 
-def told(recorded: Recorded) -> dict[str, Any]:
+def told(recorded: Recorded) -> Told:
     """An event with its place in the log, as JSON says it."""
-    return {
-        "position": recorded.position,
-        "recorded_at": recorded.recorded_us / 1_000_000,
-        "stream": recorded.stream,
-        "version": recorded.version,
-        "event": msgspec.to_builtins(recorded.event),
-    }
+    return Told(
+        recorded.position,
+        recorded.recorded_us / 1_000_000,
+        recorded.stream,
+        recorded.version,
+        recorded.event,
+    )
 
 
 def _line(recorded: Recorded) -> Line:

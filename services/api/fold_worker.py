@@ -1,7 +1,7 @@
 """`python -m services.api.fold_worker`: a process beside the API that folds where the API must not be held up.
 
-`part PLACE NUMBER PARTS UPTO` folds a part of the hosts and writes their state to the descriptor PLACE; `gaps` saves the projections that are
-missing in the past. The database is that of POSTGRES_DSN.
+`part PLACE NUMBER PARTS UPTO` folds a part of the hosts and writes their state to the descriptor PLACE; `gaps` saves
+the projections that are missing in the past. The database is that of POSTGRES_DSN.
 """
 
 from __future__ import annotations

@@ -6,12 +6,14 @@ from typing import TypeAlias
 
 from litestar.di import NamedDependency
 
+from services.api.chain import Chain
 from services.api.live import Live
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 
+TheChain: TypeAlias = NamedDependency[Chain]
 TheLive: TypeAlias = NamedDependency[Live]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheBus: TypeAlias = NamedDependency[Bus]

@@ -15,25 +15,10 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.marks import marked_headers
+
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-POLICY: Final = (
-    "default-src 'none'",
-    "style-src 'self'",
-    "script-src 'self'",
-    "img-src 'self'",
-    "connect-src 'self'",
-    "form-action 'self'",
-    "base-uri 'none'",
-    "frame-ancestors 'none'",
-)
-SECURITY_HEADERS: Final = (
-    (b"content-security-policy", "; ".join(POLICY).encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-)
 
 
 class LocalOnly(ASGIMiddleware):
@@ -45,7 +30,7 @@ class LocalOnly(ASGIMiddleware):
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+                message["headers"] = marked_headers(message["headers"])
             await send(message)
 
         await next_app(scope, receive, marked)
@@ -58,8 +43,15 @@ def _check(method: str, headers: Headers) -> None:
     if method in HARMLESS:
         return
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    if site not in {"none", "same-origin"} or (origin is not None and urlsplit(origin).netloc != host):
+    if site not in {"none", "same-origin"} or (origin is not None and _place(origin) != host):
         raise PermissionDeniedException("This request comes from a page of somebody else.")
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(address: str) -> str:

@@ -7,12 +7,14 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import uvicorn
+from litestar import Litestar
 
 from services.api.app import make_app
+from services.api.chain import Chain
 from services.api.live import Live
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
@@ -41,10 +43,12 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop. Raises BackupManagerError when the address is taken."""
+    clock = SystemClock()
     events = EventLog(settings.postgres_dsn)
     bus = await Bus.connect(settings.nats_url, "api")
-    saved, clock = Projections(settings.postgres_dsn), SystemClock()
-    live = Live(events, saved, settings.postgres_dsn, clock)
+    checked = EventLog(settings.postgres_dsn)  # with connections of its own: nobody waits for a check
+    saved = Projections(settings.postgres_dsn)
+    live, chain = Live(events, saved, settings.postgres_dsn, clock), Chain(checked, clock)
     try:
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(live.run())
@@ -52,15 +56,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUICK_START_SECONDS):
                     await live.caught_up.wait()
-            await _serve(settings, live, events, bus, stop)
+            watching = tasks.create_task(chain.watch())
+            app = make_app(settings, live=live, chain=chain, events=events, bus=bus, clock=clock)
+            await _serve(settings, app, stop, live.end)
             following.cancel()
+            watching.cancel()
     finally:
         await bus.close()
-        await asyncio.gather(events.close(), saved.close())
+        await asyncio.gather(events.close(), checked.close(), saved.close())
 
 
-async def _serve(settings: Settings, live: Live, events: EventLog, bus: Bus, stop: asyncio.Event) -> None:
-    app = make_app(settings, live, events, bus, SystemClock())
+async def _serve(settings: Settings, app: Litestar, stop: asyncio.Event, ending: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -76,7 +82,7 @@ async def _serve(settings: Settings, live: Live, events: EventLog, bus: Bus, sto
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            live.end()
+            ending()  # whoever waits for something to happen would hold us up
             server.should_exit = True
             stopping.cancel()
             await serving

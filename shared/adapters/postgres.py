@@ -39,6 +39,9 @@ _STREAM: Final = f"""
 _PAGE: Final = f"""
     SELECT coalesce(string_agg({EVENT_LINE}, E'\\n' ORDER BY position), '')
       FROM log.events WHERE position > $1 AND position <= $2"""  # noqa: S608
+_NEWEST: Final = f"""
+    SELECT coalesce(string_agg({EVENT_LINE}, E'\\n' ORDER BY position DESC), '')
+      FROM (SELECT * FROM log.events WHERE {{condition}} ORDER BY {{order}} DESC LIMIT {{limit}}) found"""  # noqa: S608
 
 _LINKS: Final = """
     SELECT position, stream, version, log.canonical(position, stream, version, id, type, log.microseconds(recorded_at),
@@ -65,10 +68,11 @@ class EventLog:
         self._dsn = dsn
         self._writer = Wire(dsn)
         self._readers = (Wire(dsn), Wire(dsn))
+        self._searcher = Wire(dsn)  # a search may take its time; nobody who follows the log waits for it
 
     async def close(self) -> None:
         """Close the connections."""
-        await asyncio.gather(self._writer.close(), *(reader.close() for reader in self._readers))
+        await asyncio.gather(*(link.close() for link in (self._writer, *self._readers, self._searcher)))
 
     async def append(self, stream: str, expected_version: int | None, events: Sequence[NewEvent]) -> Appended:
         """Record events at the end of a stream, all or none.
@@ -103,6 +107,12 @@ class EventLog:
         """The events of one stream after a version, oldest first."""
         async with self._readers[0].use() as connection:
             return decode_page(str(await connection.fetchval(_STREAM, stream, after_version)))
+
+    async def newest(self, condition: str, arguments: Sequence[object], limit: int, order: str) -> list[Recorded]:
+        """The newest events that meet an SQL condition, newest first. Raises LogUnavailable."""
+        async with self._searcher.use() as connection:
+            query = _NEWEST.format(condition=condition, limit=int(limit), order=order)
+            return decode_page(str(await connection.fetchval(query, *arguments)))
 
     async def head(self) -> int:
         """The newest position; 0 in an empty log."""

@@ -38,6 +38,7 @@ from shared.domain.events_general import (
     SettingsChanged,
     SlotSkipped,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.events_retention import (
     PlanConfirmed,
@@ -45,6 +46,7 @@ from shared.domain.events_retention import (
     PointPurged,
     PointTrashed,
     PointUndeleted,
+    PurgeOrdered,
     RemovalOrdered,
     RetentionAbandoned,
     RetentionCancelled,
@@ -86,6 +88,7 @@ AnyEvent = (
     | RemovalOrdered
     | PointTrashed
     | PointUndeleted
+    | PurgeOrdered
     | PointPurged
     | PointLost
     | RetentionCompleted
@@ -102,6 +105,7 @@ AnyEvent = (
     | AlertRaised
     | SettingsChanged
     | StoreEnrolled
+    | StoreMeasured
     | MessageRejected
     | ClockTrusted
 )
@@ -181,6 +185,7 @@ __all__ = [
     "PointPurged",
     "PointTrashed",
     "PointUndeleted",
+    "PurgeOrdered",
     "Quality",
     "Recorded",
     "RemovalOrdered",
@@ -200,6 +205,7 @@ __all__ = [
     "SnapshotProgressed",
     "SnapshotStarted",
     "StoreEnrolled",
+    "StoreMeasured",
     "decode_event",
     "decode_page",
     "encode_event",

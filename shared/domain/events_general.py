@@ -44,10 +44,11 @@ class DryRunCompleted(Event, frozen=True, gc=False, tag=True, kw_only=True):
 
 
 class HoldPlaced(Event, frozen=True, gc=False, tag=True, kw_only=True):
-    """Nothing at or before the pinned snapshot may be removed."""
+    """Nothing at or before the pinned snapshot may be removed. `by` is who says so; empty when we do ourselves."""
 
     reason: str
     pinned: str | None
+    by: str = ""
 
 
 class HoldReleased(Event, frozen=True, gc=False, tag=True, kw_only=True):
@@ -77,6 +78,19 @@ class StoreEnrolled(Event, frozen=True, gc=False, tag=True, kw_only=True):
 
     store: str
     uuid: UUID
+
+
+class StoreMeasured(Event, frozen=True, gc=False, tag=True, kw_only=True):
+    """How full a drive is. `free_bytes` is what a worker may still take.
+
+    `free_inodes` is null on file systems that make them as they go.
+    """
+
+    store: str
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int
+    free_inodes: int | None
 
 
 class MessageRejected(Event, frozen=True, gc=False, tag=True, kw_only=True):

@@ -126,7 +126,8 @@ class HostState(msgspec.Struct):
 
     `run` is the newest of the snapshot job. `clock_doubt_us` is when the clock was seen to jump and nobody has said
     since that it is right. `confirmed` are the removals a person agreed to at `confirmed_us`; `undeleted` says when
-    (µs) which points came back from the trash.
+    (µs) which points came back from the trash. `outcomes` counts the runs ("snapshot failed") and `hours` tells of the
+    last hours (since 1970, UTC) whether a snapshot went well (1) or wrong (2) in them; see tally.
     """
 
     version: int = 0
@@ -156,6 +157,8 @@ class HostState(msgspec.Struct):
     confirmed_us: int = 0
     clock_doubt_us: int | None = None
     undeleted: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
+    hours: dict[int, int] = {}
 
     @property
     def offline_since(self) -> datetime | None:

@@ -30,6 +30,8 @@ FOLD_MODULES: Final = (
     "names",
     "packed",
     "projection",
+    "store_state",
+    "tally",
 )
 """Everything in this package that the state is made by or of."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -43,12 +42,15 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
 from shared.domain.fold_runs import end_run, progress, settle, skip
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
+from shared.domain.store_state import StoreState, measured
+from shared.domain.tally import tally
 
 CLOCK_JUMP_US: Final = 3 * 86_400 * 1_000_000
 """A host's stream hears something every hour: after so long a silence it is the clock that is doubted."""
@@ -62,7 +64,7 @@ class State(msgspec.Struct):
     hosts: dict[str, HostState] = {}
     settings: dict[str, str] = {}
     settings_version: int = 0
-    stores: dict[str, UUID] = {}
+    stores: dict[str, StoreState] = {}
     rejected_messages: int = 0
     host_of_stream: dict[str, HostState] = {}
     """The same hosts under the names of their event streams: found without making a string for each event."""
@@ -112,7 +114,9 @@ def evolve(state: State, recorded: Recorded) -> None:
             state.settings = settings
             state.settings_version = recorded.version
         case StoreEnrolled(store=store, uuid=uuid):
-            state.stores[store] = uuid
+            state.stores.setdefault(store, StoreState()).uuid = uuid
+        case StoreMeasured(store=store) as event:
+            measured(state.stores.setdefault(store, StoreState()), event, recorded.recorded_us)
         case MessageRejected():
             state.rejected_messages += 1
         case _:
@@ -143,6 +147,16 @@ def _progressed(host: HostState, event: SnapshotProgressed, _: int) -> None:
 def _started(host: HostState, event: SnapshotStarted, recorded_us: int) -> None:
     host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
     host.offline_since_us = None
+
+
+def _archived(host: HostState, event: ArchiveCompleted, recorded_us: int) -> None:
+    evolve_archives(host, event, recorded_us)
+    tally(host, event, recorded_us)
+
+
+def _thinned(host: HostState, event: RetentionCompleted, recorded_us: int) -> None:
+    evolve_points(host, event, recorded_us)
+    tally(host, event, recorded_us)
 
 
 def _nothing(_: HostState, __: object, ___: int) -> None:
@@ -184,6 +198,7 @@ def _evolve_rarely(host: HostState, event: object, recorded_us: int) -> None:  #
             host.clock_doubt_us = None
         case event:
             _ = evolve_archives(host, event, recorded_us) or evolve_points(host, event, recorded_us)
+    tally(host, event, recorded_us)
 
 
 def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:
@@ -205,6 +220,7 @@ def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> N
         recorded_us,
     )
     settle(host, Job.SNAPSHOT, event.slot)
+    tally(host, event, recorded_us)
 
 
 def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
@@ -221,8 +237,10 @@ FOLD_OF: Final[dict[type, Callable[[HostState, Any, int], object]]] = {
     SnapshotProgressed: _progressed,
     SnapshotStarted: _started,
     SnapshotCompleted: _completed,
-    **dict.fromkeys((ArchiveProgressed, ArchiveStarted, ArchiveCompleted), evolve_archives),
-    **dict.fromkeys((PointTrashed, PointPurged, RetentionStarted, RetentionCompleted), evolve_points),
+    **dict.fromkeys((ArchiveProgressed, ArchiveStarted), evolve_archives),
+    **dict.fromkeys((PointTrashed, PointPurged, RetentionStarted), evolve_points),
+    ArchiveCompleted: _archived,
+    RetentionCompleted: _thinned,
     RemovalOrdered: _nothing,
 }
 """The frequent ones go straight to what takes them in: asking of each event whether it is any of forty costs a third

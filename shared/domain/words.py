@@ -125,6 +125,9 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.GoldenDiscovered: lambda e: f"Golden copy {e.golden} was found on the drive: {e.files:,} files.",
     events.RetentionStarted: lambda e: f"Retention started on {e.worker} under policy {e.policy}.",
     events.RemovalOrdered: _ordered,
+    events.PurgeOrdered: lambda e: (
+        f"{e.kind}/{e.point} is to be purged after {duration(e.trashed_seconds)} in the trash."
+    ),
     events.PointTrashed: lambda e: f"The {e.kind} {e.point} lies in the trash; `undelete` brings it back.",
     events.PointUndeleted: lambda e: f"The {e.kind} {e.point} was brought back from the trash{_by(e)}.",
     events.PointPurged: lambda e: f"The {e.kind} {e.point} was purged: {e.entries:,} entries.",
@@ -138,10 +141,14 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.HostFoundOffline: lambda e: e.reason,
     events.SlotSkipped: lambda e: f"The {e.job} of {snapshot_name(e.slot)} was skipped: {e.reason}.",
     events.DryRunCompleted: _dry_run,
-    events.HoldPlaced: lambda e: f"Hold: nothing at or before {e.pinned or 'the next snapshot'} is removed. {e.reason}",
+    events.HoldPlaced: lambda e: (
+        f"Hold: nothing at or before {e.pinned or 'the next snapshot'} is removed. {e.reason}"
+        + (f" By {printable(e.by)}." if e.by else "")
+    ),
     events.HoldReleased: lambda e: f"The hold was released{f' by {e.by}' if e.by else ''}: {e.reason}",
     events.AlertRaised: lambda e: f"Alert: {e.evidence}",
     events.SettingsChanged: _settings,
+    events.StoreMeasured: lambda e: f"The drive {e.store} has {size(e.free_bytes)} of {size(e.total_bytes)} free.",
     events.StoreEnrolled: lambda e: f"The drive {e.uuid} is the store {e.store}.",
     events.MessageRejected: lambda e: f"A message on {e.subject} ({e.size_bytes:,} bytes) was refused: {e.reason}",
 }

@@ -41,6 +41,7 @@ from shared.domain.events import (
     PointPurged,
     PointTrashed,
     PointUndeleted,
+    PurgeOrdered,
     Quality,
     Recorded,
     RemovalOrdered,
@@ -60,6 +61,7 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
     StoreEnrolled,
+    StoreMeasured,
 )
 from shared.domain.ids import event_id, run_id
 from shared.domain.messages import Tick
@@ -122,11 +124,18 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     HostFoundOffline: {"slot": SLOT, "reason": "no route to host"},
     SlotSkipped: {"job": Job.SNAPSHOT, "slot": SLOT, "reason": "the host was offline"},
     DryRunCompleted: {"run": RUN, "slot": SLOT, "job": Job.SNAPSHOT, "ok": True},
-    HoldPlaced: {"reason": "the source shrank", "pinned": snapshot_name(SLOT)},
+    HoldPlaced: {"reason": "the source shrank", "pinned": snapshot_name(SLOT), "by": "alice"},
     HoldReleased: {"reason": "The home was cleaned up.", "by": "alice"},
     AlertRaised: {"kind": "shrunken", "evidence": "10 files instead of 300."},
     SettingsChanged: {"settings": {"TZ": "UTC"}, "changed": ("TZ",)},
     StoreEnrolled: {"store": "main", "uuid": STORE_UUID},
+    StoreMeasured: {
+        "store": "main",
+        "total_bytes": 10**12,
+        "free_bytes": 4 * 10**11,
+        "total_inodes": 10**7,
+        "free_inodes": 9 * 10**6,
+    },
     SnapshotCancelled: {"run": RUN, "slot": SLOT},
     ArchiveStarted: {"run": RUN, "slot": SLOT, "store": "main", "worker": "worker-1", "snapshot": snapshot_name(SLOT)},
     ArchiveProgressed: {
@@ -196,6 +205,7 @@ DEFAULTS: Final[dict[type[Event], dict[str, Any]]] = {
     },
     PointTrashed: {"run": RUN, "kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT)},
     PointUndeleted: {"kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT)},
+    PurgeOrdered: {"run": RUN, "kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT), "trashed_seconds": 90_000.0},
     PointPurged: {"run": RUN, "kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT)},
     PointLost: {"kind": Kind.SNAPSHOT, "point": snapshot_name(SLOT), "reason": "The drive was repaired."},
     RetentionCompleted: {"run": RUN, "slot": SLOT, "policy": "5e1f", "kept": 40, "removed": 2, "purged": 1},

@@ -259,7 +259,7 @@ def test_settings_stores_and_refused_messages_are_known() -> None:
     ]
     state = replay([events])
     assert (state.settings, state.settings_version) == ({"TZ": "Europe/Berlin"}, 2)
-    assert state.stores == {"main": STORE_UUID}
+    assert {name: store.uuid for name, store in state.stores.items()} == {"main": STORE_UUID}
     assert (state.rejected_messages, state.hosts) == (1, {})
 
 

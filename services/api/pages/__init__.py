@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.pages import dashboard, history
+from services.api.pages import dashboard, history, reading, wishes
 
-PAGES: Final[tuple[Any, ...]] = (*dashboard.PAGES, *history.PAGES)
+PAGES: Final[tuple[Any, ...]] = (*dashboard.PAGES, *history.PAGES, *wishes.PAGES, *reading.PAGES)

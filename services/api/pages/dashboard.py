@@ -1,40 +1,38 @@
-"""The first page and that of each host, with their buttons."""
+"""The first page, that of each host, and the settings."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
-import msgspec
-from litestar import get, post
-from litestar.params import URLEncodedBody
-from litestar.response import Redirect, Template
+from litestar import get
+from litestar.response import Template
 
 from services.api.asked import At, Name, known_host
-from services.api.given import TheBus, TheClock, TheLive, TheSettings
+from services.api.given import TheClock, TheLive, TheSettings
 from services.api.pages.about import about
-from services.api.routes.wishes import TriggerBody, wish_for
+from services.api.routes.now import scheduled
+from services.api.unfinished import unfinished
 from services.api.view import host_view, overview
-from shared.domain.event import Job
+from shared.adapters.threads import in_thread
+from shared.config import Settings
 from shared.domain.host_state import HostState
 from shared.domain.inventory import facts_of_log, hold_of
-from shared.domain.messages import Cancel
 from shared.domain.retention import plan
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What a button asks for."""
-
-    job: Job = Job.SNAPSHOT
-
-
-Form: TypeAlias = URLEncodedBody[Wanted]
 
 
 @get("/", include_in_schema=False)
 async def dashboard(live: TheLive, settings: TheSettings, clock: TheClock, at: At = None) -> Template:
     """How every host is doing, the worst first."""
     state, now = await live.as_of(at), at or clock.now()
-    return Template("dashboard.html", context=about(live, at, now) | overview(settings, state, now))
+    shown = overview(settings, state, now)
+    keys = await in_thread(_keys, settings)
+    steps = [] if at else unfinished(settings, state, shown["drives"], keys=keys, has_users=True)
+    return Template("dashboard.html", context=about(live, at, now) | shown | {"steps": steps})
+
+
+def _keys(settings: Settings) -> dict[str, bool]:
+    """Of each host that is reached by SSH, whether there is a key for it."""
+    return {host.name: host.key_path(settings).exists() for host in settings.hosts if host.transport != "local"}
 
 
 @get("/hosts/{host:str}", include_in_schema=False)
@@ -46,19 +44,19 @@ async def host_page(live: TheLive, settings: TheSettings, clock: TheClock, host:
     return Template("host.html", context=about(live, at, now) | host_view(settings, name, state, made, now))
 
 
-@post("/hosts/{host:str}/run", include_in_schema=False)
-async def run(live: TheLive, settings: TheSettings, bus: TheBus, host: Name, data: Form) -> Redirect:
-    """Ask for a run, then show the host."""
-    body = TriggerBody((known_host(settings, host),), data.job)
-    await wish_for(live.state, settings, bus, body, dry_run=False)
-    return Redirect(f"/hosts/{host}", status_code=303)
+@get("/settings", include_in_schema=False)
+async def settings_page(live: TheLive, settings: TheSettings, clock: TheClock, at: At = None) -> Template:
+    """When what runs, and what is kept for how long; for a moment of the past, the settings that were in force."""
+    state, now = await live.as_of(at), at or clock.now()
+    described = settings.described() if at is None else state.settings
+    general = {key: value for key, value in described.items() if not key.startswith("hosts.")}
+    by_host: dict[str, dict[str, str]] = {}
+    for key, value in described.items():
+        if key.startswith("hosts."):
+            _, host, name = key.split(".", 2)
+            by_host.setdefault(host, {})[name] = value
+    shown = {"general": general, "by_host": by_host, "due": [] if at else scheduled(settings, now)}
+    return Template("settings.html", context=about(live, at, now) | shown)
 
 
-@post("/hosts/{host:str}/cancel", include_in_schema=False)
-async def call_off(settings: TheSettings, bus: TheBus, host: Name) -> Redirect:
-    """Call the host's work off, then show the host."""
-    await bus.publish_cancel(Cancel(known_host(settings, host), "dashboard"))
-    return Redirect(f"/hosts/{host}", status_code=303)
-
-
-PAGES: Final = (dashboard, host_page, run, call_off)
+PAGES: Final = (dashboard, host_page, settings_page)

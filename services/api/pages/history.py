@@ -1,31 +1,138 @@
-"""What happened: the event log for people."""
+"""What happened, for people: runs, each run, and the whole event log with the state of its chain."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, TypeAlias, get_args
+from urllib.parse import urlencode
+from uuid import UUID
 
 from litestar import get
-from litestar.params import FromQuery
+from litestar.params import FromPath, QueryParameter
 from litestar.response import Template
 
-from services.api.given import TheClock, TheLive, TheLog
+from services.api.asked import At, Name, known_host
+from services.api.given import TheChain, TheClock, TheLive, TheLog, TheSettings
 from services.api.pages.about import about
+from services.api.problems import NotThere
+from services.api.routes.runs import LARGEST_POSITION, Before, Chosen, OfHost, OfJob, OfOutcome, events_of_run, runs_of
+from services.api.runs import began
+from shared.adapters.log_search import Wanted, find
+from shared.domain.event import Event, Job
+from shared.domain.events import AnyEvent, ArchiveProgressed, SnapshotProgressed
+from shared.domain.names import HOST_STREAM_PREFIX
 from shared.domain.words import in_words
 
-RECENT_EVENTS: Final = 50
+SHOWN_EVENTS: Final = 50
+SHOWN_RUNS: Final = 40
+TYPES: Final[dict[str, type[Event]]] = {kind.__name__: kind for kind in get_args(AnyEvent)}
+PROGRESS: Final = (SnapshotProgressed, ArchiveProgressed)
+OUTCOMES: Final = ("running", "completed", "failed", "cancelled", "abandoned")
 
-Before: TypeAlias = FromQuery[int | None]
+OfStream: TypeAlias = Annotated[str, QueryParameter(name="stream", max_length=100, required=False)]
+OfType: TypeAlias = Annotated[str, QueryParameter(name="type", max_length=100, required=False)]
+
+
+@get("/runs", include_in_schema=False)
+async def runs_page(
+    *,
+    live: TheLive,
+    event_log: TheLog,
+    settings: TheSettings,
+    clock: TheClock,
+    of_host: OfHost = None,
+    of_job: OfJob = None,
+    of_outcome: OfOutcome = None,
+    before: Before = LARGEST_POSITION,
+    at: At = None,
+) -> Template:
+    """Every run, the newest first."""
+    host = known_host(settings, of_host) if of_host else None
+    found = await runs_of(await live.as_of(at), event_log, Chosen(host, of_job, of_outcome, before), SHOWN_RUNS + 1)
+    asked = {"host": host, "job": of_job, "outcome": of_outcome, "at": at.isoformat() if at else None}
+    shown = {
+        "runs": found[:SHOWN_RUNS],
+        "older": _link(asked, before=found[SHOWN_RUNS - 1].position) if len(found) > SHOWN_RUNS else "",
+        "chosen": asked,
+        "hosts": sorted(one.name for one in settings.hosts),
+        "jobs": [job.value for job in Job],
+        "outcomes": OUTCOMES,
+    }
+    return Template("runs.html", context=about(live, at, at or clock.now()) | shown)
+
+
+@get("/hosts/{host:str}/runs/{run:uuid}", include_in_schema=False)
+async def run_page(
+    *, live: TheLive, event_log: TheLog, settings: TheSettings, clock: TheClock, host: Name, run: FromPath[UUID]
+) -> Template:
+    """Everything that one run recorded."""
+    found = await events_of_run(event_log, settings, host, run)
+    steps = [recorded for recorded in found if not isinstance(recorded.event, PROGRESS)]
+    shown = {
+        "host": host,
+        "run": run,
+        "began": began(run),
+        "rows": [(recorded, in_words(recorded.event)) for recorded in steps],
+        "progress": len(found) - len(steps),
+    }
+    return Template("run.html", context=about(live, None, clock.now()) | shown)
 
 
 @get("/events", include_in_schema=False)
-async def events_page(live: TheLive, event_log: TheLog, clock: TheClock, before: Before = None) -> Template:
-    """The event log, newest first."""
-    head = await event_log.head()
-    upto = head if before is None else max(0, min(head, before - 1))
-    found = [recorded async for page in event_log.pages(max(0, upto - RECENT_EVENTS), upto) for recorded in page]
-    rows = [(recorded, in_words(recorded.event)) for recorded in reversed(found)]
-    context = about(live, None, clock.now()) | {"rows": rows, "older": found[0].position if found else None}
-    return Template("events.html", context=context)
+async def events_page(
+    *,
+    live: TheLive,
+    event_log: TheLog,
+    clock: TheClock,
+    chain: TheChain,
+    of_stream: OfStream = "",
+    of_type: OfType = "",
+    before: Before = LARGEST_POSITION,
+    at: At = None,
+) -> Template:
+    """The event log, newest first, and whether its chain holds."""
+    if of_type and of_type not in TYPES:
+        raise NotThere(f"There is no kind of event {of_type[:100]!r}.", "The list on /events has them all.")
+    state = await live.as_of(at)
+    wanted = Wanted(
+        types=(TYPES[of_type],) if of_type else (),
+        stream=of_stream or None,
+        before=before,
+        upto=state.position,
+    )
+    found = await find(event_log, wanted, SHOWN_EVENTS + 1)
+    rows = [(recorded, in_words(recorded.event), _who(recorded.event)) for recorded in found[:SHOWN_EVENTS]]
+    asked = {"stream": of_stream or None, "type": of_type or None, "at": at.isoformat() if at else None}
+    shown = {
+        "rows": rows,
+        "older": _link(asked, before=rows[-1][0].position) if len(found) > SHOWN_EVENTS else "",
+        "chosen": asked,
+        "streams": sorted(
+            {
+                *(f"{HOST_STREAM_PREFIX}{name}" for name in state.hosts),
+                "settings",
+                *(f"store-{name}" for name in state.stores),
+            }
+        ),
+        "types": [(name, _spaced(name)) for name in sorted(TYPES)],
+        "chain": chain.state,
+    }
+    return Template("events.html", context=about(live, at, at or clock.now()) | shown)
 
 
-PAGES: Final = (events_page,)
+def _who(event: Event) -> str:
+    """Who did it: a person where one is named, else the worker."""
+    return str(getattr(event, "by", "") or getattr(event, "worker", ""))
+
+
+def _spaced(name: str) -> str:
+    words = re.findall(r"[A-Z][a-z]*", name)
+    return " ".join([words[0], *(word.lower() for word in words[1:])])
+
+
+def _link(asked: Mapping[str, object], **more: object) -> str:
+    return "?" + urlencode({key: value for key, value in {**asked, **more}.items() if value is not None})
+
+
+PAGES: Final = (runs_page, run_page, events_page)

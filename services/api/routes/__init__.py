@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, hosts, now, wishes
+from services.api.routes import events, holds, hosts, log, now, runs, wishes
 
-ROUTES: Final[tuple[Any, ...]] = (*now.ROUTES, *wishes.ROUTES, *hosts.ROUTES, *events.ROUTES)
+ROUTES: Final[tuple[Any, ...]] = (
+    *now.ROUTES,
+    *wishes.ROUTES,
+    *hosts.ROUTES,
+    *holds.ROUTES,
+    *runs.ROUTES,
+    *log.ROUTES,
+    *events.ROUTES,
+)

@@ -11,6 +11,7 @@ from litestar import get
 from services.api.asked import At
 from services.api.given import TheClock, TheLive, TheSettings
 from services.api.status import Status, status_of
+from shared.config import Settings
 from shared.domain.event import Job
 from shared.domain.schedule import next_slot
 
@@ -33,7 +34,12 @@ async def status(live: TheLive, settings: TheSettings, at: At = None) -> Status:
 @get("/api/schedule", summary="What runs next")
 async def schedule(settings: TheSettings, clock: TheClock) -> list[Scheduled]:
     """The next slot of every job and host."""
-    now, found = clock.now(), []
+    return scheduled(settings, clock.now())
+
+
+def scheduled(settings: Settings, now: datetime) -> list[Scheduled]:
+    """What runs next, in the order of time."""
+    found = []
     for host in settings.hosts:
         for job in Job:
             hours = host.snapshot_interval_hours if job is Job.SNAPSHOT else settings.tar_interval_hours

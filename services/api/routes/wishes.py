@@ -56,7 +56,7 @@ async def trigger_dry_run(live: TheLive, settings: TheSettings, bus: TheBus, dat
 
 async def wish_for(state: State, settings: Settings, bus: Bus, body: TriggerBody, *, dry_run: bool) -> Wish:
     """Put a wish on the bus. Raises NotThere, AlreadyRunning and BusUnavailable."""
-    names = tuple(host.name for host in settings.hosts) if body.hosts is None else body.hosts
+    names = tuple(host.name for host in settings.hosts) if body.hosts is None else tuple(dict.fromkeys(body.hosts))
     for name in names:
         known_host(settings, name)
     if not names:
