@@ -18,6 +18,7 @@ from services.api import problems
 from services.api.asked import given_at
 from services.api.chain import Chain
 from services.api.guard import LocalOnly
+from services.api.kept import Kept
 from services.api.live import Live
 from services.api.openapi import description
 from services.api.pages import PAGES
@@ -43,6 +44,7 @@ def make_app(
     given: dict[str, Any] = {
         "settings": settings,
         "live": live,
+        "kept": Kept(),
         "chain": chain,
         "event_log": events,
         "bus": bus,

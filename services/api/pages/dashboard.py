@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
-from litestar import get
+from litestar import MediaType, Request, Response, get
 from litestar.response import Template
 
 from services.api.asked import At, Name, known_host
-from services.api.given import TheClock, TheLive, TheSettings
+from services.api.given import TheClock, TheKept, TheLive, TheSettings
+from services.api.kept import minute_of
+from services.api.live import Live
 from services.api.pages.about import about
 from services.api.routes.now import scheduled
 from services.api.unfinished import unfinished
-from services.api.view import host_view, overview
+from services.api.view import MakeCard, host_view, overview
 from shared.adapters.threads import in_thread
 from shared.config import Settings
 from shared.domain.host_state import HostState
@@ -21,13 +24,45 @@ from shared.domain.retention import plan
 
 
 @get("/", include_in_schema=False)
-async def dashboard(live: TheLive, settings: TheSettings, clock: TheClock, at: At = None) -> Template:
+async def dashboard(  # noqa: PLR0917  # given by name
+    request: Request[Any, Any, Any],
+    live: TheLive,
+    kept: TheKept,
+    settings: TheSettings,
+    clock: TheClock,
+    at: At = None,
+) -> Template | Response[bytes]:
     """How every host is doing, the worst first."""
-    state, now = await live.as_of(at), at or clock.now()
-    shown = overview(settings, state, now)
+    now = at or clock.now()
+    if at is not None:
+        return Template("dashboard.html", context=await _shown(live, settings, now, at, None))
+    # Whoever has the same cookie and the same token gets the same page; what they may see changes with the log.
+    whom = request.headers.get("cookie"), request.headers.get("authorization")
+    key = (*whom, live.state.position, live.log_is_away, minute_of(now))
+    async with kept.turn:  # many who ask for the same new page wait for one that makes it
+        page = kept.page(key)
+        if page is None:
+            context = await _shown(live, settings, now, None, kept.card)
+            page = kept.keep(key, made_of(request, context))
+    return Response(page, media_type=MediaType.HTML)
+
+
+def made_of(request: Request[Any, Any, Any], context: dict[str, Any]) -> bytes:
+    """The page as it is sent."""
+    engine = request.app.template_engine
+    if engine is None:
+        raise RuntimeError("the application is made without templates")
+    return engine.get_template("dashboard.html").render(**context).encode()
+
+
+async def _shown(
+    live: Live, settings: Settings, now: datetime, at: datetime | None, make: MakeCard | None
+) -> dict[str, Any]:
     keys = await in_thread(_keys, settings)
+    state = await live.as_of(at)
+    shown = overview(settings, state, now, make)
     steps = [] if at else unfinished(settings, state, shown["drives"], keys=keys, has_users=True)
-    return Template("dashboard.html", context=about(live, at, now) | shown | {"steps": steps})
+    return about(live, at, now) | shown | {"steps": steps}
 
 
 def _keys(settings: Settings) -> dict[str, bool]:
