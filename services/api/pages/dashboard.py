@@ -52,7 +52,8 @@ def made_of(request: Request[Any, Any, Any], context: dict[str, Any]) -> bytes:
     engine = request.app.template_engine
     if engine is None:
         raise RuntimeError("the application is made without templates")
-    return engine.get_template("dashboard.html").render(**context).encode()
+    page: str = engine.get_template("dashboard.html").render(**context)
+    return page.encode()
 
 
 async def _shown(
