@@ -21,11 +21,13 @@ from services.api.chain import Chain
 from services.api.files.drive import Drive
 from services.api.files.points import Points
 from services.api.guard import Guard, mark
+from services.api.kept import Kept
 from services.api.live import Live
 from services.api.login import Logins
 from services.api.openapi import description
 from services.api.pages import PAGES
 from services.api.problems import AccessDenied, LoginNeeded
+from services.api.ready import UntilReady
 from services.api.refusals import of_access_denied, of_login_needed
 from services.api.routes import ROUTES
 from services.api.wellformed import WellFormed
@@ -61,6 +63,7 @@ def make_app(
         "askers": askers,
         "logins": logins,
         "live": live,
+        "kept": Kept(),
         "chain": chain,
         "event_log": events,
         "bus": bus,
@@ -90,7 +93,7 @@ def make_app(
             RecursionError: problems.of_nesting,
             Exception: problems.of_defect,
         },
-        middleware=[Guard(askers, clock), WellFormed()],
+        middleware=[Guard(askers, clock), UntilReady(live), WellFormed()],
         before_send=[mark],
         openapi_config=description(),
         template_config=TemplateConfig(instance=engine),

@@ -10,6 +10,7 @@ from services.api.askers import Askers
 from services.api.chain import Chain
 from services.api.files.drive import Drive
 from services.api.files.points import Points
+from services.api.kept import Kept
 from services.api.live import Live
 from services.api.login import Logins
 from shared.adapters.clock import SystemClock
@@ -21,6 +22,7 @@ from shared.runtime.accounts import Accounts
 
 TheChain: TypeAlias = NamedDependency[Chain]
 TheLive: TypeAlias = NamedDependency[Live]
+TheKept: TypeAlias = NamedDependency[Kept]
 TheSettings: TypeAlias = NamedDependency[Settings]
 TheBus: TypeAlias = NamedDependency[Bus]
 TheLog: TypeAlias = NamedDependency[EventLog]

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import uvicorn
@@ -17,6 +17,8 @@ from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 
 LEAVE_SECONDS: Final = 3
+USER_TIMEOUT_MS: Final = 600_000
+"""A connection that takes no byte for so long is given up by the kernel."""
 RETRY_SECONDS: Final = 30.0
 LOOPBACK: Final = ("127.0.0.1", "::1")
 
@@ -54,8 +56,11 @@ class Listening:
         self._address = ipaddress.ip_address(settings.api_listen[0])
         self._port = settings.api_listen[1]
 
-    async def serve(self, first_user: asyncio.Event, stop: asyncio.Event) -> None:
-        """Serve until told to stop. Raises BackupManagerError when the address is taken."""
+    async def serve(self, first_user: asyncio.Event, stop: asyncio.Event, ending: Callable[[], None]) -> None:
+        """Serve until told to stop; `ending` is called then, so that nobody who waits for something holds us up.
+
+        Raises BackupManagerError when the address is taken.
+        """
         if not self._address.is_loopback and not first_user.is_set():
             log.info("There are no users yet, so only this machine is answered, not %s.", self._address)
         async with self._serving(self._local, lifespan=True) as server:
@@ -65,6 +70,7 @@ class Listening:
                 waits: set[asyncio.Task[Any]] = {stopping, wider, server.serving}
                 done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                ending()
                 for task in (wider, stopping):
                     task.cancel()
                 await asyncio.gather(wider, stopping, return_exceptions=True)
@@ -133,5 +139,6 @@ def _socket(address: str, port: int) -> Iterator[socket.socket]:
             "Is the port taken? API_LISTEN chooses another.",
         ) from error
     log.info("The dashboard is on http://%s/.", shown)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)  # each connection inherits it
     with listening:
         yield listening

@@ -18,12 +18,14 @@ from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.passwords import Passwords
 from shared.adapters.postgres import EventLog
+from shared.adapters.projections import Projections
 from shared.config import Settings
 from shared.domain.errors import LogUnavailable
 from shared.runtime.accounts import LINK_LIFETIME, Accounts
 from shared.runtime.watch import fail_when_closed
 
-CATCH_UP_SECONDS: Final = 60.0
+QUICK_START_SECONDS: Final = 1.0
+"""How long nobody can connect at first; after that they are told how much of the log was read."""
 
 log = logging.getLogger(__name__)
 
@@ -33,34 +35,33 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     events, store, clock = EventLog(settings.postgres_dsn), AccessStore(settings.postgres_dsn), SystemClock()
     bus = await Bus.connect(settings.nats_url, "api")
     checked = EventLog(settings.postgres_dsn)  # with connections of its own: nobody waits for a check
-    live, chain, askers = Live(events), Chain(checked, clock), Askers(store, clock)
-    accounts = Accounts(store, events, Passwords(), clock)
+    saved = Projections(settings.postgres_dsn)
+    live, chain = Live(events, saved, settings.postgres_dsn, clock), Chain(checked, clock)
+    askers, accounts = Askers(store, clock), Accounts(store, events, Passwords(), clock)
     logins = Logins(accounts, clock)
     try:
         async with asyncio.TaskGroup() as tasks:
             endless = [
-                tasks.create_task(live.follow()),
+                tasks.create_task(live.run()),
                 tasks.create_task(askers.wait_for_the_first(live)),
                 tasks.create_task(logins.keep_telling()),
                 tasks.create_task(accounts.passwords.prepare()),
             ]
             tasks.create_task(fail_when_closed(bus, stop))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CATCH_UP_SECONDS):
+                async with asyncio.timeout(QUICK_START_SECONDS):
                     await live.caught_up.wait()
             await _offer_setup(settings, askers, accounts)
             endless.append(tasks.create_task(chain.watch()))
             app = make_app(
                 settings, live=live, chain=chain, events=events, bus=bus, clock=clock, askers=askers, logins=logins
             )
-            await Listening(app, settings).serve(askers.first_user, stop)
+            await Listening(app, settings).serve(askers.first_user, stop, live.end)
             for task in endless:
                 task.cancel()
     finally:
         await bus.close()
-        await store.close()
-        await events.close()
-        await checked.close()
+        await asyncio.gather(*(one.close() for one in (store, events, checked, saved)))
 
 
 async def _offer_setup(settings: Settings, askers: Askers, accounts: Accounts) -> None:

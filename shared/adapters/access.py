@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from shared.adapters.postgres import PostgresLink
+from shared.adapters.database import Wire
 from shared.domain.access import Role, User, UserName
 from shared.domain.errors import AccessRefused
 from shared.domain.events import NewEvent, decode_event, encode_event
@@ -48,7 +48,7 @@ class AccessStore:
     """What is known of users. Raises LogUnavailable when the database is."""
 
     def __init__(self, dsn: str) -> None:
-        self._link = PostgresLink(dsn)
+        self._link = Wire(dsn)
 
     async def close(self) -> None:
         """Close the connection."""

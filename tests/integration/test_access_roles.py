@@ -28,6 +28,7 @@ from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.adapters.passwords import Passwords
 from shared.adapters.postgres import EventLog
+from shared.adapters.projections import Projections
 from shared.config import Settings
 from shared.domain.access import ACCESS_STREAM, PERMISSIONS, THIS_MACHINE, Permission, Role, needed
 from shared.domain.errors import BackupManagerError
@@ -48,7 +49,7 @@ from tests.support.servers import BOUND_SECONDS, Database, NatsServer
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
 
-PUBLIC_PATHS = {"/login", "/setup/{link}", "/static/{file_path}", "/healthz"}
+PUBLIC_PATHS = {"/login", "/setup/{link}", "/static/{file_path}", "/healthz", "/architecture", "/architecture-dummies"}
 FILLED = {"host": "nas", "run": str(RUN), "restore": str(RUN)}
 ENDLESS = {"/api/events/stream"}
 
@@ -74,7 +75,8 @@ def every_route(app: Litestar) -> Iterator[tuple[str, str, Permission]]:
 def an_app(settings: Settings, log: EventLog, bus: Bus) -> Litestar:
     store, clock = AccessStore(settings.postgres_dsn), SystemClock()
     logins = Logins(Accounts(store, log, Passwords(), clock), clock)
-    given: dict[str, Any] = {"live": Live(log), "chain": Chain(log, clock), "events": log, "bus": bus, "clock": clock}
+    live = Live(log, Projections(settings.postgres_dsn), settings.postgres_dsn, clock)
+    given: dict[str, Any] = {"live": live, "chain": Chain(log, clock), "events": log, "bus": bus, "clock": clock}
     return make_app(settings, **given, askers=Askers(store, clock), logins=logins)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from litestar import get
+import msgspec
+from litestar import MediaType, Request, Response, get
 from litestar.response import Template
 
 from services.api.asked import At, Name, known_host
-from services.api.given import TheAskers, TheClock, TheLive, TheSettings, TheWho
+from services.api.given import TheAskers, TheClock, TheKept, TheLive, TheSettings, TheWho
 from services.api.guard import NARROWED
+from services.api.kept import minute_of
 from services.api.pages.about import about
 from services.api.routes.now import scheduled
 from services.api.unfinished import unfinished
@@ -24,15 +26,40 @@ from shared.domain.retention import plan
 
 @get("/", include_in_schema=False, opt={NARROWED: True})
 async def dashboard(
-    *, live: TheLive, settings: TheSettings, clock: TheClock, who: TheWho, askers: TheAskers, at: At = None
-) -> Template:
+    *,
+    request: Request[Any, Any, Any],
+    live: TheLive,
+    kept: TheKept,
+    settings: TheSettings,
+    clock: TheClock,
+    who: TheWho,
+    askers: TheAskers,
+    at: At = None,
+) -> Template | Response[bytes]:
     """How every host is doing, the worst first."""
-    state, now = state_for(who, await live.as_of(at)), at or clock.now()
-    shown = overview(settings, state, now)
-    keys = await in_thread(_keys, settings)
-    has_users = await askers.has_users()
-    steps = [] if at else unfinished(settings, state, shown["drives"], keys=keys, has_users=has_users)
-    return Template("dashboard.html", context=about(live, at, now) | shown | {"steps": steps})
+    now, has_users = at or clock.now(), await askers.has_users()
+    if at is not None:
+        state = state_for(who, await live.as_of(at))
+        return Template("dashboard.html", context=about(live, at, now) | overview(settings, state, now))
+    whose = msgspec.structs.replace(who, token="", address="")  # neither is on the page
+    key = (whose, has_users, live.state.position, live.log_is_away, minute_of(now))
+    async with kept.turn:  # many who ask for the same new page wait for one that makes it
+        page = kept.page(key)
+        if page is None:
+            shown = overview(settings, state_for(who, live.state), now, kept.card)
+            keys = await in_thread(_keys, settings)
+            steps = unfinished(settings, live.state, shown["drives"], keys=keys, has_users=has_users)
+            page = kept.keep(key, made_of(request, about(live, None, now) | shown | {"steps": steps}))
+    return Response(page, media_type=MediaType.HTML)
+
+
+def made_of(request: Request[Any, Any, Any], context: dict[str, Any]) -> bytes:
+    """The page as it is sent."""
+    engine = request.app.template_engine
+    if engine is None:
+        raise RuntimeError("the application is made without templates")
+    page: str = engine.get_template("dashboard.html").render(request=request, **context)
+    return page.encode()
 
 
 def _keys(settings: Settings) -> dict[str, bool]:

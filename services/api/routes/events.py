@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
-import msgspec
 from litestar import get
 from litestar.params import HeaderParameter, QueryParameter
-from litestar.response import ServerSentEvent, ServerSentEventMessage
 
+from services.api.event_stream import EventStream
+from services.api.feed import Told, told
 from services.api.given import TheClock, TheLive, TheLog, TheWho
 from services.api.guard import NARROWED
-from services.api.live import Live
 from shared.adapters.postgres import EventLog
-from shared.domain.access import Who, hears
-from shared.domain.events import AnyEvent, Recorded
+from shared.domain.access import Permission, Who, hears
+from shared.domain.events import Recorded
 
 MOST_EVENTS: Final = 1_000
 LONGEST_POLL_SECONDS: Final = 60.0
-KEEP_ALIVE_SECONDS: Final = 15.0
-FEWEST_SECONDS_BETWEEN: Final = 0.2
-
-
-class Told(msgspec.Struct, frozen=True):
-    """An event with its place in the log; `recorded_at` is in seconds since 1970."""
-
-    position: int
-    recorded_at: float
-    stream: str
-    version: int
-    event: AnyEvent
-
 
 LastEventId = Annotated[str, HeaderParameter(name="Last-Event-ID", required=False, pattern=r"^[0-9]{0,18}$")]
 
@@ -56,7 +40,8 @@ async def events(
     while not found and clock.monotonic() < until:  # what happened is not for this asker
         await live.change_after(seen, until - clock.monotonic())
         found, seen = await _heard(event_log, who, seen, limit)
-    return [told(recorded) for recorded in found]
+    files = who.may(Permission.READ_FILES)
+    return [told(recorded, files=files) for recorded in found]
 
 
 async def _heard(event_log: EventLog, who: Who, after: int, limit: int) -> tuple[list[Recorded], int]:
@@ -77,37 +62,10 @@ async def _heard(event_log: EventLog, who: Who, after: int, limit: int) -> tuple
     media_type="text/event-stream",
     opt={NARROWED: True},
 )
-async def stream(live: TheLive, event_log: TheLog, who: TheWho, last_event_id: LastEventId = "") -> ServerSentEvent:
+async def stream(live: TheLive, who: TheWho, last_event_id: LastEventId = "") -> EventStream:
     """Every event after `Last-Event-ID`, or from now on."""
-    after = int(last_event_id) if last_event_id else live.state.position
-    return ServerSentEvent(_messages(live, event_log, who, after))
-
-
-async def _messages(live: Live, event_log: EventLog, who: Who, after: int) -> AsyncIterator[ServerSentEventMessage]:
-    position = after
-    while True:
-        if not await live.change_after(position, KEEP_ALIVE_SECONDS):
-            yield ServerSentEventMessage(comment="still here")
-            continue
-        async for page in event_log.pages(position):
-            for recorded in page:
-                position = recorded.position
-                if not hears(who, recorded.stream):
-                    continue
-                data = msgspec.json.encode(told(recorded)).decode()
-                yield ServerSentEventMessage(data=data, event="log", id=str(position))
-        await asyncio.sleep(FEWEST_SECONDS_BETWEEN)
-
-
-def told(recorded: Recorded) -> Told:
-    """An event with its place in the log, as JSON says it."""
-    return Told(
-        recorded.position,
-        recorded.recorded_us / 1_000_000,
-        recorded.stream,
-        recorded.version,
-        recorded.event,
-    )
+    after = int(last_event_id) if last_event_id else None
+    return EventStream(live.feed.after(after, lambda of: hears(who, of), files=who.may(Permission.READ_FILES)))
 
 
 ROUTES: Final = (events, stream)

@@ -9,7 +9,7 @@ import msgspec
 from litestar import get
 
 from services.api.asked import At
-from services.api.given import TheClock, TheLive, TheSettings
+from services.api.given import TheClock, TheKept, TheLive, TheSettings
 from services.api.guard import NARROWED
 from services.api.status import Status, status_of
 from shared.adapters.bus_layout import TRIGGERED_JOBS
@@ -28,9 +28,10 @@ class Scheduled(msgspec.Struct, frozen=True):
 
 
 @get("/api/status", summary="Where every host is in its pipeline", opt={NARROWED: True})
-async def status(live: TheLive, settings: TheSettings, at: At = None) -> Status:
+async def status(live: TheLive, kept: TheKept, settings: TheSettings, at: At = None) -> Status:
     """The status of all hosts, now or at a moment."""
-    return status_of(await live.as_of(at), [host.name for host in settings.hosts])
+    names: list[str] = [host.name for host in settings.hosts]
+    return kept.status(live.state, names) if at is None else status_of(await live.as_of(at), names)
 
 
 @get("/api/schedule", summary="What runs next", opt={NARROWED: True})

@@ -10,10 +10,10 @@ from litestar import get
 from litestar.params import FromPath, QueryParameter
 
 from services.api.asked import At, Name, known_host
+from services.api.feed import Told, told
 from services.api.given import TheLive, TheLog, TheSettings, TheWho
 from services.api.guard import NARROWED
 from services.api.problems import NotThere
-from services.api.routes.events import Told, told
 from services.api.runs import Run, ended_run, running, types_of
 from services.api.whose import state_for
 from shared.adapters.log_search import Wanted, find
