@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from services.api.samples import PARAMETERS, sample
+from services.api.samples import PARAMETERS, About, sample
 
 METHODS: Final = ("get", "put", "post", "delete", "patch")
 PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
@@ -40,14 +40,27 @@ ERRORS: Final[dict[str, tuple[str, str, str, str]]] = {
 OF_FILES: Final = frozenset({"files", "content", "versions", "diff", "search"})
 """The last words of paths that lead into restore points: those may be in use, gone, or too much."""
 
-SUBJECTS: Final = {
-    "status": ("now", "Where everything is, and what runs next."),
-    "schedule": ("now", "Where everything is, and what runs next."),
-    "trigger": ("wishes", "A run now, a dry run, and calling one off. They go over the bus."),
-    "cancel": ("wishes", "A run now, a dry run, and calling one off. They go over the bus."),
-    "hosts": ("hosts", "Hosts, their restore points, and what is planned for them."),
-    "events": ("events", "The event log: page by page, and as it grows."),
+ABOUT_SUBJECTS: Final = {
+    "access": "Users, roles, sessions and tokens.",
+    "events": "The event log: page by page, and as it grows.",
+    "files": "What is in restore points: folders, files, versions, differences, names.",
+    "hosts": "Hosts, their restore points, and what is planned for them.",
+    "now": "Where everything is, and what runs next.",
+    "restores": "Restores: asking for one, how it goes, and calling it off.",
+    "runs": "Runs of any job, and how they ended.",
+    "wishes": "A run now, a dry run, and calling one off. They go over the bus.",
 }
+SUBJECT_OF: Final = {
+    **dict.fromkeys(("restores",), "restores"),
+    **dict.fromkeys(("files", "content", "versions", "diff", "search"), "files"),
+    **dict.fromkeys(("users", "tokens", "me", "sessions"), "access"),
+    **dict.fromkeys(("runs",), "runs"),
+    **dict.fromkeys(("trigger", "cancel"), "wishes"),
+    **dict.fromkeys(("status", "schedule", "healthz"), "now"),
+    **dict.fromkeys(("events", "log"), "events"),
+    **dict.fromkeys(("hosts",), "hosts"),
+}
+"""By a part of the path; the first of these that occurs in it."""
 
 
 def described(document: dict[str, Any]) -> dict[str, Any]:
@@ -75,8 +88,9 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
 
 
 def _subject(path: str) -> tuple[str, str]:
-    first = path.removeprefix("/api/").partition("/")[0]
-    return SUBJECTS.get(first, (first, f"{first.capitalize()}."))
+    parts = path.strip("/").removeprefix("api/").split("/")
+    subject = next((subject for part, subject in SUBJECT_OF.items() if part in parts), parts[0])
+    return subject, ABOUT_SUBJECTS.get(subject, f"{subject.capitalize()}.")
 
 
 def _error(code: str, title: str, detail: str, hint: str) -> dict[str, Any]:
@@ -88,12 +102,11 @@ def _error(code: str, title: str, detail: str, hint: str) -> dict[str, Any]:
 def _complete_parameters(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"] = _without_null(parameter.get("schema", {}))
-        known = PARAMETERS.get(parameter["name"])
-        if known is not None:
-            parameter.setdefault("description", known.description)
-            schema |= {key: value for key, value in known.limits.items() if key not in schema}
-            parameter.setdefault("example", known.example)
-        parameter.setdefault("example", sample(schema, schemas, parameter["name"]))
+        name = parameter["name"]
+        known = PARAMETERS.get(name) or About(f"The {name.replace('_', ' ')}.", sample(schema, schemas, name))
+        parameter.setdefault("description", known.description)
+        schema |= {key: value for key, value in known.limits.items() if key not in schema}
+        parameter.setdefault("example", known.example)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -121,8 +121,11 @@ def sample(schema: dict[str, Any], schemas: dict[str, Any], name: str = "", dept
 
 
 def _fits(value: Any, schema: dict[str, Any]) -> bool:
-    kinds = {one.get("type") for one in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ()))}
-    return {str: "string", int: "integer", float: "number", list: "array"}[type(value)] in kinds
+    ways = (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ()))
+    if isinstance(value, list):
+        items = [way.get("items", {}).get("type") for way in ways if way.get("type") == "array"]
+        return "string" in items or (not value and bool(items))
+    return {str: "string", int: "integer", float: "number"}[type(value)] in {way.get("type") for way in ways}
 
 
 def _by_type(schema: dict[str, Any], schemas: dict[str, Any], name: str, depth: int) -> Any:
