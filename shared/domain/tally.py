@@ -6,6 +6,7 @@ from typing import Final
 
 from shared.domain.event import Event, Job
 from shared.domain.events_archive import ArchiveAbandoned, ArchiveCancelled, ArchiveCompleted, ArchiveFailed
+from shared.domain.events_restore import RestoreAbandoned, RestoreCancelled, RestoreCompleted, RestoreFailed
 from shared.domain.events_retention import (
     RetentionAbandoned,
     RetentionCancelled,
@@ -35,6 +36,10 @@ OUTCOME_OF: Final[dict[type[Event], tuple[Job, str]]] = {
     RetentionFailed: (Job.RETENTION, "failed"),
     RetentionCancelled: (Job.RETENTION, "cancelled"),
     RetentionAbandoned: (Job.RETENTION, "abandoned"),
+    RestoreCompleted: (Job.RESTORE, "completed"),
+    RestoreFailed: (Job.RESTORE, "failed"),
+    RestoreCancelled: (Job.RESTORE, "cancelled"),
+    RestoreAbandoned: (Job.RESTORE, "abandoned"),
 }
 """The events that end a run."""
 

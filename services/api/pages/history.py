@@ -23,14 +23,14 @@ from services.api.whose import state_for
 from shared.adapters.log_search import Wanted, find
 from shared.domain.access import hears
 from shared.domain.event import Event, Job
-from shared.domain.events import AnyEvent, ArchiveProgressed, SnapshotProgressed
+from shared.domain.events import AnyEvent, ArchiveProgressed, RestoreProgressed, SnapshotProgressed
 from shared.domain.names import HOST_STREAM_PREFIX
 from shared.domain.words import in_words
 
 SHOWN_EVENTS: Final = 50
 SHOWN_RUNS: Final = 40
 TYPES: Final[dict[str, type[Event]]] = {kind.__name__: kind for kind in get_args(AnyEvent)}
-PROGRESS: Final = (SnapshotProgressed, ArchiveProgressed)
+PROGRESS: Final = (SnapshotProgressed, ArchiveProgressed, RestoreProgressed)
 OUTCOMES: Final = ("running", "completed", "failed", "cancelled", "abandoned")
 
 OfStream: TypeAlias = Annotated[str, QueryParameter(name="stream", max_length=100, required=False)]
