@@ -9,8 +9,10 @@ import msgspec
 from litestar import Request
 
 from shared.config import Settings
-from shared.domain.access import NOBODY, Who, sees, visible
+from shared.domain.access import NOBODY, Permission, Who, sees, visible
+from shared.domain.events import Recorded
 from shared.domain.projection import State
+from shared.domain.veil import veiled
 
 
 def who_asks(request: Request[Any, Any, Any]) -> Who:
@@ -48,3 +50,10 @@ def state_for(who: Who, state: State) -> State:
         host_of_stream={},
         settings={},
     )
+
+
+def shown_to(who: Who, recorded: Recorded) -> Recorded:
+    """An event as whoever asks may see it: the names of backed-up files are not for everybody."""
+    if who.may(Permission.READ_FILES):
+        return recorded
+    return msgspec.structs.replace(recorded, event=veiled(recorded.event))

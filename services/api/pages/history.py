@@ -19,7 +19,7 @@ from services.api.pages.about import about
 from services.api.problems import NotThere
 from services.api.routes.runs import LARGEST_POSITION, Before, Chosen, OfHost, OfJob, OfOutcome, events_of_run, runs_of
 from services.api.runs import began
-from services.api.whose import state_for
+from services.api.whose import shown_to, state_for
 from shared.adapters.log_search import Wanted, find
 from shared.domain.access import hears
 from shared.domain.event import Event, Job
@@ -69,7 +69,14 @@ async def runs_page(
 
 @get("/hosts/{host:str}/runs/{run:uuid}", include_in_schema=False)
 async def run_page(
-    *, live: TheLive, event_log: TheLog, settings: TheSettings, clock: TheClock, host: Name, run: FromPath[UUID]
+    *,
+    live: TheLive,
+    event_log: TheLog,
+    settings: TheSettings,
+    clock: TheClock,
+    who: TheWho,
+    host: Name,
+    run: FromPath[UUID],
 ) -> Template:
     """Everything that one run recorded."""
     found = await events_of_run(event_log, settings, host, run)
@@ -78,7 +85,7 @@ async def run_page(
         "host": host,
         "run": run,
         "began": began(run),
-        "rows": [(recorded, in_words(recorded.event)) for recorded in steps],
+        "rows": [(recorded, in_words(shown_to(who, recorded).event)) for recorded in steps],
         "progress": len(found) - len(steps),
     }
     return Template("run.html", context=about(live, None, clock.now()) | shown)
@@ -109,7 +116,7 @@ async def events_page(
     )
     found = await find(event_log, wanted, SHOWN_EVENTS + 1)
     shown_to_them = [recorded for recorded in found[:SHOWN_EVENTS] if hears(who, recorded.stream)]
-    rows = [(recorded, in_words(recorded.event), _who(recorded.event)) for recorded in shown_to_them]
+    rows = [(recorded, in_words(shown_to(who, recorded).event), _who(recorded.event)) for recorded in shown_to_them]
     asked = {"stream": of_stream or None, "type": of_type or None, "at": at.isoformat() if at else None}
     shown = {
         "rows": rows,

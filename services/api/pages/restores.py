@@ -12,7 +12,7 @@ from litestar.params import FromPath, URLEncodedBody
 from litestar.response import Redirect, Template
 
 from services.api.asked import At, Name, known_host, state_of
-from services.api.given import TheBus, TheClock, TheLive, TheLog, TheSettings
+from services.api.given import TheBus, TheClock, TheLive, TheLog, TheSettings, TheWho
 from services.api.pages.about import about
 from services.api.routes.restores import OPERATOR, configured_host, newest_first
 from services.api.weight import weigh
@@ -76,7 +76,7 @@ async def restore_form(
 
 @post("/restore/{host:str}/{snapshot:str}", include_in_schema=False, opt=OPERATOR)
 async def request_restore(
-    *, live: TheLive, settings: TheSettings, event_log: TheLog, host: Name, snapshot: Point, data: Form
+    *, live: TheLive, settings: TheSettings, event_log: TheLog, who: TheWho, host: Name, snapshot: Point, data: Form
 ) -> Redirect:
     """Ask for it, then show how it goes."""
     configured = configured_host(settings, host)
@@ -90,7 +90,7 @@ async def request_restore(
         over_original=over,
         confirm=data.confirm.strip() if over else "",
     )
-    await ask(event_log, configured, state, checked(wish, configured, state, settings), "dashboard")
+    await ask(event_log, configured, state, checked(wish, configured, state, settings), who.by("dashboard"))
     return Redirect(f"/restores/{quote(configured.name)}", status_code=303)
 
 
@@ -103,10 +103,12 @@ async def restores_page(live: TheLive, settings: TheSettings, clock: TheClock, h
 
 
 @post("/restores/{host:str}/cancel", include_in_schema=False, opt=OPERATOR)
-async def cancel_restore(settings: TheSettings, event_log: TheLog, bus: TheBus, host: Name, data: Pressed) -> Redirect:
+async def cancel_restore(
+    *, settings: TheSettings, event_log: TheLog, bus: TheBus, who: TheWho, host: Name, data: Pressed
+) -> Redirect:
     """Call a restore off, then show the list."""
     configured = configured_host(settings, host)
-    await call_off(event_log, bus, configured, data.restore, "dashboard")
+    await call_off(event_log, bus, configured, data.restore, who.by("dashboard"))
     return Redirect(f"/restores/{quote(configured.name)}", status_code=303)
 
 

@@ -10,7 +10,7 @@ from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
 from services.api.asked import At, Name, known_host, state_of
-from services.api.given import TheBus, TheLive, TheLog, TheSettings
+from services.api.given import TheBus, TheLive, TheLog, TheSettings, TheWho
 from services.api.problems import NotThere
 from services.api.routes.wishes import Done
 from shared.config import HostSettings, Settings
@@ -32,7 +32,9 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 @post("/api/hosts/{host:str}/restores", status_code=202, opt=OPERATOR, summary="Ask for a restore")
-async def request_restore(live: TheLive, settings: TheSettings, event_log: TheLog, host: Name, data: Wished) -> Asked:
+async def request_restore(
+    *, live: TheLive, settings: TheSettings, event_log: TheLog, who: TheWho, host: Name, data: Wished
+) -> Asked:
     """Restore a snapshot or golden copy (`point`: its name, or `latest`), or `paths` of it, percent-encoded.
 
     `target` is `folder`, below `folder` on the server, or `host`: beside the original, and over it only with
@@ -41,7 +43,7 @@ async def request_restore(live: TheLive, settings: TheSettings, event_log: TheLo
     configured = configured_host(settings, host)
     state = live.state.hosts.get(configured.name, HostState())
     wish = checked(data, configured, state, settings)
-    return Asked(await ask(event_log, configured, state, wish, "api"), in_a_sentence(configured, wish))
+    return Asked(await ask(event_log, configured, state, wish, who.by("api")), in_a_sentence(configured, wish))
 
 
 @get("/api/hosts/{host:str}/restores", opt=OPERATOR, summary="Its restores, newest first")
@@ -62,9 +64,11 @@ async def one_restore(live: TheLive, settings: TheSettings, host: Name, restore:
 @post(
     "/api/hosts/{host:str}/restores/{restore:uuid}/cancel", status_code=202, opt=OPERATOR, summary="Call a restore off"
 )
-async def cancel_restore(settings: TheSettings, event_log: TheLog, bus: TheBus, host: Name, restore: Id) -> Done:
+async def cancel_restore(
+    *, settings: TheSettings, event_log: TheLog, bus: TheBus, who: TheWho, host: Name, restore: Id
+) -> Done:
     """Call one restore off; what it has written stays and is named. 409 when it has ended."""
-    await call_off(event_log, bus, configured_host(settings, host), restore, "api")
+    await call_off(event_log, bus, configured_host(settings, host), restore, who.by("api"))
     return Done(f"The restore {restore} is called off.")
 
 

@@ -15,7 +15,7 @@ from services.api.given import TheLive, TheLog, TheSettings, TheWho
 from services.api.guard import NARROWED
 from services.api.problems import NotThere
 from services.api.runs import Run, ended_run, running, types_of
-from services.api.whose import state_for
+from services.api.whose import shown_to, state_for
 from shared.adapters.log_search import Wanted, find
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
@@ -81,7 +81,7 @@ async def runs_of(state: State, events: EventLog, who: Who, chosen: Chosen, limi
         before=chosen.before,
         upto=state.position,
     )
-    return going_on + [ended_run(recorded) for recorded in await _heard(events, who, wanted, limit)]
+    return going_on + [ended_run(shown_to(who, recorded)) for recorded in await _heard(events, who, wanted, limit)]
 
 
 async def _heard(events: EventLog, who: Who, wanted: Wanted, limit: int) -> list[Recorded]:
@@ -96,9 +96,9 @@ async def _heard(events: EventLog, who: Who, wanted: Wanted, limit: int) -> list
 
 
 @get("/api/hosts/{host:str}/runs/{run:uuid}", summary="Everything that one run recorded")
-async def one_run(event_log: TheLog, settings: TheSettings, host: Name, run: FromPath[UUID]) -> list[Told]:
+async def one_run(event_log: TheLog, settings: TheSettings, who: TheWho, host: Name, run: FromPath[UUID]) -> list[Told]:
     """The events of a run, oldest first."""
-    return [told(recorded) for recorded in await events_of_run(event_log, settings, host, run)]
+    return [told(shown_to(who, recorded)) for recorded in await events_of_run(event_log, settings, host, run)]
 
 
 async def events_of_run(events: EventLog, settings: Settings, host: str, run: UUID) -> list[Recorded]:
