@@ -19,6 +19,7 @@ import pytest
 from shared.adapters import process
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
+from shared.domain.access import Role
 from shared.domain.names import host_stream
 from tests.support.builders import HOST, SLOT, a_snapshot_story, new, one_of_each
 from tests.support.servers import Database, NatsServer
@@ -54,7 +55,7 @@ async def client(
     settings = msgspec.structs.replace(served_settings(database, nats_server), backup_root=tmp_path / "drive")
     with stocked(settings.backup_root) as folder:
         put_snapshot(folder, SLOT)
-        async with serving(settings) as made:
+        async with serving(settings, Role.OPERATOR) as made:
             yield made
 
 
@@ -67,6 +68,7 @@ async def test_every_operation_does_what_the_description_says(client: httpx.Asyn
         *("--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS)),
         *("--exclude-path", "/api/events/stream", "--request-timeout", "60", "--warnings", "off"),
         *("--max-examples", "8", "--seed", "20260306", "--continue-on-failure", "--no-shrink", "--no-color"),
+        *("--header", f"Authorization: {client.headers['authorization']}"),
         *("--generation-database", "none", "--workers", "2"),
         *("--suppress-health-check", "all"),  # how long an example takes says nothing on a machine that is shared
     ]

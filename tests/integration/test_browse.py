@@ -25,6 +25,7 @@ from shared.adapters.point_tree import PathMissing, PathRefused, PointTree
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import HostFolder
 from shared.config import Settings
+from shared.domain.access import Role
 from shared.domain.events import Kind, PointTrashed, RemovalOrdered
 from shared.domain.names import host_stream
 from shared.domain.paths import token_of
@@ -36,11 +37,11 @@ from tests.support.browsing import (
     content_of,
     hostile,
     put_tree,
-    serving,
 )
 from tests.support.builders import HOST, SLOT, build, new, some_settings
 from tests.support.places import new_place
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer
+from tests.support.serving import serving
 from tests.support.stock import put_golden, put_snapshot, stocked
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
@@ -77,7 +78,7 @@ def folder(settings: Settings) -> Iterator[HostFolder]:
 async def client(settings: Settings, bus: Bus, log: EventLog, folder: HostFolder) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an API whose host has one hostile snapshot."""
     await log.append(STREAM, None, put_tree(folder, SLOT, hostile))
-    async with serving(settings) as made:
+    async with serving(settings, Role.OPERATOR) as made:
         yield made
 
 
@@ -85,7 +86,8 @@ async def get(client: httpx.AsyncClient, path: str, **headers: str) -> httpx.Res
     """Ask for exactly this address: no dot, escape or slash of it is changed."""
     host, port = client.base_url.host, client.base_url.port
     reader, writer = await asyncio.open_connection(host, port)
-    lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
+    token = client.headers["authorization"]
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Connection: close", f"Authorization: {token}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     async with asyncio.timeout(30):

@@ -22,14 +22,15 @@ from services.embedded.sshd import free_port
 from shared.adapters.jetstream import Bus
 from shared.adapters.point_tree import Where
 from shared.adapters.postgres import EventLog
+from shared.domain.access import Role
 from shared.domain.events import Kind
 from shared.domain.name_pattern import NamePattern
 from shared.domain.names import host_stream
 from tests.support.backups import Backups, backups
-from tests.support.browsing import serving
 from tests.support.builders import HOST, new
 from tests.support.places import new_place
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
 
@@ -214,7 +215,7 @@ async def test_the_pages_and_the_api_show_them(
         postgres_dsn=database.worker_dsn,
         api_listen=("127.0.0.1", free_port()),
     )
-    async with serving(settings) as client:
+    async with serving(settings, Role.OPERATOR) as client:
         api = f"/api/hosts/{HOST}"
         asked = {"path": "home/docs/temporary"}
         found = (await client.get(f"{api}/versions", params=asked)).json()

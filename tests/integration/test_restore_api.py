@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,16 +10,17 @@ import httpx
 import nats
 import pytest
 
-from services.api.service import serve
 from services.embedded.sshd import free_port
 from shared.adapters.bus_layout import CONTROL
 from shared.adapters.jetstream import Bus
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
+from shared.domain.access import Role
 from shared.domain.events import RestoreCancelled, RestoreFailed, RestoreRequested, RestoreStarted
 from shared.domain.names import host_stream
 from tests.support.builders import HOST, SLOT, a_run, a_snapshot_story, build, new, some_settings
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
 STREAM = host_stream(HOST)
@@ -41,19 +41,9 @@ def settings(database: Database, nats_server: NatsServer) -> Settings:
 async def client(settings: Settings, bus: Bus, log: EventLog) -> AsyncIterator[httpx.AsyncClient]:
     """The API of a host that has one snapshot."""
     appended = await log.append(STREAM, None, a_snapshot_story(SLOT))
-    stop = asyncio.Event()
-    base = f"http://127.0.0.1:{settings.api_listen[1]}"
-    async with asyncio.TaskGroup() as tasks, httpx.AsyncClient(base_url=base, timeout=20) as made:
-        running = tasks.create_task(serve(settings, stop))
-        while not running.done():
-            try:
-                await made.get("/api/status")
-                break
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
+    async with serving(settings, Role.OPERATOR) as made:
         await heard(made, appended.first_position + 2)
         yield made
-        stop.set()
 
 
 async def heard(client: httpx.AsyncClient, position: int) -> None:
@@ -72,9 +62,9 @@ async def test_a_restore_is_a_fact_in_the_log_and_can_be_called_off(client: http
     (wish,) = await requested(log)
     assert (str(wish.restore), wish.point) == (asked.json()["restore"], "2026-03-06_0800")
     assert (wish.paths, wish.folder, wish.target) == (("home/alice/a%0Ab",), "/nowhere/data/restored", "folder")
-    await heard(client, 4)
+    await heard(client, await log.head())
     (one,) = (await client.get(RESTORES)).json()
-    assert (one["outcome"], one["by"]) == ("waiting", "api")
+    assert (one["outcome"], one["by"]) == ("waiting", "alice (token test)")
     assert (await client.get(f"{RESTORES}/{wish.restore}")).json() == one
     assert "alice" not in (await client.get("/api/hosts")).text  # which viewers see, too
     assert (await client.post(f"{RESTORES}/{wish.restore}/cancel")).status_code == 202
@@ -97,7 +87,7 @@ async def test_one_under_way_is_told_over_the_bus_and_only_that_one(
         message = await raw.jetstream().get_last_msg(CONTROL, "backup.cancel.nas")
     finally:
         await raw.close()
-    assert json.loads(message.data or b"") == {"by": "api", "restore": str(restore)}
+    assert json.loads(message.data or b"") == {"by": "alice (token test)", "restore": str(restore)}
 
 
 async def test_what_is_wrong_is_refused_with_a_sentence_and_nothing_is_asked_for(
@@ -137,7 +127,7 @@ async def test_the_form_asks_for_what_it_says(client: httpx.AsyncClient, log: Ev
     await client.post("/restore/nas/latest", data={"target": "over", "confirm": "nas"})
     part, over = await requested(log)
     assert part.paths == ("home/alice/%3Cb%3E%FF%0A",)
-    assert (over.target, over.over_original, over.by) == ("host", True, "dashboard")
+    assert (over.target, over.over_original, over.by) == ("host", True, "alice (token test)")
 
 
 async def test_the_list_shows_what_became_of_each(client: httpx.AsyncClient, log: EventLog) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, chdir
+from collections.abc import Callable
+from contextlib import chdir
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import httpx
 import zstandard
 
-from services.api.service import serve
 from shared.adapters.markers import CHANGES_FILE, FILES_FILE, Marker
 from shared.adapters.restore_points import GoldenRecord, complete_golden
 from shared.adapters.store import HostFolder
-from shared.config import Settings
 from shared.domain.events import GoldenCompleted, NewEvent, SnapshotCompleted
 from shared.domain.ids import event_id
 from shared.domain.names import snapshot_name
@@ -133,20 +129,3 @@ def deep(home: Path, length: int) -> None:
 
 
 DEEP_NAME: Final = "d" * 200
-
-
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The service, from its first answer to the end of the block."""
-    stop = asyncio.Event()
-    base = f"http://127.0.0.1:{settings.api_listen[1]}"
-    async with asyncio.TaskGroup() as tasks, httpx.AsyncClient(base_url=base, timeout=20) as client:
-        running = tasks.create_task(serve(settings, stop))
-        while not running.done():
-            try:
-                await client.get("/api/status")
-                break
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-        yield client
-        stop.set()
