@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from shared.domain.events import AlertRaised, ArchiveCompleted, NewEvent, RestoreCompleted, SnapshotCompleted
 from shared.domain.ids import derived_id
 from shared.domain.names import HostName, host_stream
-from tests.support.browser import PHONE, browser, overflow, visitor
+from tests.support.browser import DESKTOP, PHONE, browser, overflow, visitor
 from tests.support.installation import Installation, installation, of_type
 from tests.support.servers import BOUND_SECONDS
 
@@ -216,14 +217,46 @@ async def test_everything_works_without_scripts(system: Installation, chromium: 
         assert await snapshots_shown(page) == 1  # the row that says: none yet
 
 
-PAGES = ("/", f"/hosts/{HOST}", "/runs", "/events", "/settings", "/?at=2020-01-01T00:00:00Z")
+PAGES = (
+    "/",
+    f"/hosts/{HOST}",
+    "/runs",
+    "/events",
+    "/settings",
+    "/?at=2020-01-01T00:00:00Z",
+    f"/browse/{HOST}/{{snapshot}}/home/alice",
+    f"/preview/{HOST}/{{snapshot}}/home/alice/letter.txt",
+    f"/versions/{HOST}/home/alice/letter.txt",
+    f"/search/{HOST}?name=letter",
+    f"/restore/{HOST}/{{snapshot}}/home/alice/letter.txt",
+    f"/restores/{HOST}",
+    "/users",
+    "/account",
+    "/architecture",
+    "/architecture-dummies",
+)
 
 
 async def test_every_page_fits_a_phone(system: Installation, chromium: Browser) -> None:
+    snapshot = system.snapshots(HOST)[0].name
     async with visitor(chromium, base(system), size=PHONE) as somebody:
         page = await somebody.new_page()
+        await settle_in(page, system)
         for path in PAGES:
-            answer = await page.goto(path)
+            answer = await page.goto(path.format(snapshot=snapshot))
             assert answer is not None
             assert answer.status == 200, path
             assert await overflow(page) == 0, path
+            await pictured(page, path)
+            await page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+            assert await overflow(page) == 0, path
+            await pictured(page, path)
+            await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+
+
+async def pictured(page: Page, path: str) -> None:
+    """Keep a picture of the page for somebody to look at, where PICTURES says."""
+    if folder := os.environ.get("PICTURES"):
+        width = (page.viewport_size or {"width": 0})["width"]
+        name = re.sub(r"[^a-z]+", "-", path.partition("?")[0]).strip("-") or "dashboard"
+        await page.screenshot(path=Path(folder, f"{name}-{width}.png"), full_page=True)
