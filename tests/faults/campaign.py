@@ -3,6 +3,7 @@
 FAULTS_SEED     the first seed; without it another one each time, which is printed
 FAULTS_CUTS     power cuts on each file system
 FAULTS_STATES   judged states of a drive, of both file systems together
+FAULTS_DRIVES   drives that fail or go, for each kind of trouble
 FAULTS_SECONDS  how long a part may take
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+import pytest
 
 from shared.adapters import process
 from tests.faults import images
@@ -59,3 +61,9 @@ async def _part(place: Path, kind: type[_Told], module: str, words: Iterable[obj
 def spread(words: Iterable[str]) -> str:
     """What was tried how often, the most frequent first."""
     return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
+
+
+def tell(capsys: pytest.CaptureFixture[str], *sentences: str) -> None:
+    """Print what was tried, also when everything went well: a number is worth what it was spread over."""
+    with capsys.disabled():
+        sys.stdout.write("\n    ".join(("", *sentences, "")))

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,19 @@ EXT4, XFS = "ext4", "xfs"
 KINDS: Final = (EXT4, XFS)
 MEGABYTES: Final = {EXT4: 48, XFS: 300}  # mkfs.xfs makes nothing smaller
 MAKE: Final = {
-    EXT4: ("mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"),
+    EXT4: (
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-m",
+        "0",
+        "-J",
+        "size=4",
+        "-E",
+        "lazy_itable_init=0,lazy_journal_init=0",
+    ),
     XFS: ("mkfs.xfs", "-q", "-f"),
 }
 WITHIN_SECONDS: Final = 30.0
@@ -80,15 +92,19 @@ def copy_image(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def mounted(image: Path, at: Path, *options: str) -> Iterator[Path]:
-    """An image, mounted while the block runs and a little longer: until the last process has let go of it."""
+def mounted(image: Path, at: Path, *options: str, gone: bool = False) -> Iterator[Path]:
+    """An image, mounted while the block runs and a little longer: until the last process has let go of it.
+
+    With `gone`, the block is expected to have unmounted it.
+    """
     at.mkdir(exist_ok=True)
     # Loop devices are the machine's: somebody else may take the free one first, and `mount` gives up soon.
     _again_and_again("mount", "-o", ",".join(("loop", "noatime", *options)), str(image), str(at), within_seconds=5)
     try:
         yield at
     finally:
-        unmount(at)
+        if not (gone and not at.is_mount()):
+            unmount(at)
 
 
 def unmount(at: Path) -> None:
@@ -98,6 +114,23 @@ def unmount(at: Path) -> None:
     except CommandFailed:
         run("umount", "--lazy", str(at))
         raise
+
+
+def wait_until_free(image: Path) -> None:
+    """Wait until no loop device has an image any more: whatever still used what was unmounted has ended."""
+    until = time.monotonic() + WITHIN_SECONDS
+    while _is_used(image):
+        if time.monotonic() > until:
+            raise CommandFailed(f"{image} is still in use after {WITHIN_SECONDS:g} seconds.")
+        time.sleep(0.005)
+
+
+def _is_used(image: Path) -> bool:
+    for told in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(FileNotFoundError):
+            if told.read_text().strip() == str(image):
+                return True
+    return False
 
 
 def _again_and_again(*argv: str, within_seconds: float) -> None:

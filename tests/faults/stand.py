@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,11 +135,30 @@ class Stand:
         os.waitpid(tracer, 0)
         return outcome
 
-    def judged(self, outcome: str) -> Iterator[str]:
-        """What is wrong with the drive that is mounted, after a run that ended like this, and after the next one."""
+    def paused_at(self, call: str, number: int, strike: Callable[[], None]) -> str:
+        """Run it, have it stand still after a call of its main process, strike, and let it go on to its end."""
+        self.said.write_text("")
+        running = Running(self.protocol, self.root, FIRST_RUN, self.said)
+        tracer = strace.attach(running.pid, strace.options(self.log, f"{call}:signal=SIGSTOP:when={number}"))
+        running.begin()
+        strace.wait_for(self.log, "stopped by SIGSTOP")
+        try:
+            strike()
+        finally:
+            os.kill(running.pid, signal.SIGCONT)
+            outcome = running.outcome()
+            os.waitpid(tracer, 0)
+        return outcome
+
+    def judged(self, outcome: str, *, mend: Callable[[], None] = lambda: None) -> Iterator[str]:
+        """What is wrong with the drive that is mounted, after a run that ended like this, and after the next one.
+
+        `mend` takes the trouble away that is still there, before anybody clears up.
+        """
         with opened(self.root) as (_, folder):
             nobody_works(folder, self.protocol.job)
             yield from self.judge.now(folder)
+            mend()
             recover(folder)
             yield from self.judge.recovered(folder)
             if outcome == DONE and (there := points(folder)) != self.there:
@@ -168,9 +187,9 @@ def chosen(stands: dict[str, Stand], place: Path, kind: str, random: Random) -> 
     return stands[name]
 
 
-def make_base(path: Path, kind: str) -> None:
+def make_base(path: Path, kind: str, *options: str) -> None:
     """Make an image with the drive that all protocols begin with."""
-    make_image(path, kind)
+    make_image(path, kind, *options)
     with mounted(path, path.parent / "making") as drive:
         build_drive(drive / "store")
 

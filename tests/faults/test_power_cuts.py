@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from tests.faults import images, strace
-from tests.faults.campaign import SEED, collected, how_often, seeds, spread
+from tests.faults.campaign import SEED, collected, how_often, seeds, spread, tell
 from tests.faults.power import Cut
 from tests.faults.states import State
 from tests.support.places import new_place
@@ -31,12 +31,6 @@ on_every_file_system = pytest.mark.parametrize("kind", images.KINDS)
 def place() -> Iterator[Path]:
     with new_place() as folder:
         yield folder
-
-
-def tell(capsys: pytest.CaptureFixture[str], *sentences: str) -> None:
-    """Print what was tried, also when everything went well: a number is worth what it was spread over."""
-    with capsys.disabled():
-        print(*("", *sentences), sep="\n    ")  # noqa: T201
 
 
 @on_every_file_system
