@@ -177,8 +177,10 @@ class _Served:
         return struct.pack("=II", size, 0)
 
     def _flush(self, _: bytes) -> bytes:
-        position, first, _last = _CONTROL.unpack_from(self._control)
-        if first <= position:
+        position, first, last = _CONTROL.unpack_from(self._control)
+        if first <= position <= last:
+            struct.pack_into("=Q", self._control, 0, position + 1)
+            self._records.write(RECORD.pack(*FLUSHED))
             raise OSError(EIO, "told to fail")
         self._records.write(RECORD.pack(*FLUSHED))
         struct.pack_into("=Q", self._control, 0, position + 1)
