@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
-import pytest
 
 from shared.adapters import process
 from tests.faults import images
@@ -61,9 +60,3 @@ async def _part(place: Path, kind: type[_Told], module: str, words: Iterable[obj
 def spread(words: Iterable[str]) -> str:
     """What was tried how often, the most frequent first."""
     return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
-
-
-def tell(capsys: pytest.CaptureFixture[str], *sentences: str) -> None:
-    """Print what was tried, also when everything went well: a number is worth what it was spread over."""
-    with capsys.disabled():
-        sys.stdout.write("\n    ".join(("", *sentences, "")))

@@ -13,7 +13,8 @@ from typing import Final
 import pytest
 
 from tests.faults import images, strace
-from tests.faults.campaign import SEED, collected, how_often, seeds, spread, tell
+from tests.faults.campaign import SEED, collected, how_often, seeds, spread
+from tests.faults.conftest import Tell
 from tests.faults.failing import Failed
 from tests.faults.filling import EIGHTHS, MAKERS, Filled
 from tests.faults.processes import DONE, REFUSED
@@ -33,11 +34,11 @@ def place() -> Iterator[Path]:
 
 @pytest.mark.parametrize("what", ["bytes", "inodes"])
 async def test_too_little_room_makes_nothing_that_looks_complete_and_costs_nothing(
-    place: Path, what: str, capsys: pytest.CaptureFixture[str]
+    place: Path, what: str, tell: Tell
 ) -> None:
     cases = [f"{name}:{eighths}" for name in MAKERS for eighths in range(EIGHTHS)]
     found = await collected(place, Filled, "filling", [what], cases)
-    tell(capsys, f"{len(found)} runs with too few {what}: {spread(f'{one.protocol} {one.outcome}' for one in found)}")
+    tell(f"{len(found)} runs with too few {what}: {spread(f'{one.protocol} {one.outcome}' for one in found)}")
     wrong = [f"{one.protocol} with {one.free} of {one.needed} {what}: {it}" for one in found for it in one.wrong]
     assert wrong == []
     assert len(found) == len(cases)
@@ -49,12 +50,11 @@ async def test_too_little_room_makes_nothing_that_looks_complete_and_costs_nothi
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this machine has no /dev/fuse")
 @pytest.mark.parametrize("trouble", TRIALS)
 async def test_a_drive_that_fails_or_goes_meanwhile_costs_nothing_that_was_promised(
-    place: Path, trouble: str, capsys: pytest.CaptureFixture[str]
+    place: Path, trouble: str, tell: Tell
 ) -> None:
     count = how_often("FAULTS_DRIVES", TRIALS[trouble])
     found = await collected(place, Failed, "failing", [trouble], seeds(count))
     tell(
-        capsys,
         f"{len(found)} times {trouble}, seeds from {SEED}: {spread(one.protocol for one in found)}",
         f"the run was {spread(one.outcome for one in found)}",
     )

@@ -20,7 +20,7 @@ from shared.domain.events import AlertRaised, Job, NewEvent, Recorded, SnapshotC
 from shared.domain.ids import derived_id
 from shared.domain.messages import Tick
 from shared.domain.names import host_stream, parse_host_name
-from tests.faults.campaign import tell
+from tests.faults.conftest import Tell
 from tests.faults.filling import ROOMS, make_room
 from tests.support.backups import mounted
 from tests.support.builders import MAIN, build
@@ -114,7 +114,7 @@ def told_of(events: Sequence[Recorded]) -> Counter[str]:
 
 @pytest.mark.parametrize("what", LEVELS)
 async def test_backups_go_on_while_the_log_has_no_room_and_are_all_in_it_afterwards(
-    running: Installation, what: str, capsys: pytest.CaptureFixture[str]
+    running: Installation, what: str, tell: Tell
 ) -> None:
     drive, room, levels = running.place / "data/postgres", ROOMS[what], LEVELS[what]
     away = 0
@@ -131,7 +131,5 @@ async def test_backups_go_on_while_the_log_has_no_room_and_are_all_in_it_afterwa
             )
         )
         assert dict(told) == dict.fromkeys(names, 1)
-    tell(
-        capsys, f"{len(levels)} times too few {what} for the log, away {away} times; {len(names)} snapshots, told once"
-    )
+    tell(f"{len(levels)} times too few {what} for the log, away {away} times; {len(names)} snapshots, each told once")
     assert away >= len(levels) / 2

@@ -15,7 +15,8 @@ from typing import Final
 import pytest
 
 from tests.faults import images, strace
-from tests.faults.campaign import SEED, collected, how_often, seeds, spread, tell
+from tests.faults.campaign import SEED, collected, how_often, seeds, spread
+from tests.faults.conftest import Tell
 from tests.faults.power import Cut
 from tests.faults.states import State
 from tests.support.places import new_place
@@ -34,13 +35,10 @@ def place() -> Iterator[Path]:
 
 
 @on_every_file_system
-async def test_a_power_cut_at_any_moment_costs_nothing_that_was_promised(
-    place: Path, kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_power_cut_at_any_moment_costs_nothing_that_was_promised(place: Path, kind: str, tell: Tell) -> None:
     count = how_often("FAULTS_CUTS", 40)
     cuts = await collected(place, Cut, "power", [kind], seeds(count))
     tell(
-        capsys,
         f"{len(cuts)} power cuts on {kind}, seeds from {SEED}: {spread(cut.protocol for cut in cuts)}",
         f"found: {spread(cut.phase for cut in cuts)}; the run was {spread(cut.outcome for cut in cuts)}",
         f"struck at: {spread(cut.when.split(' ')[0] for cut in cuts if '%' not in cut.when)}",
@@ -53,13 +51,12 @@ async def test_a_power_cut_at_any_moment_costs_nothing_that_was_promised(
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this machine has no /dev/fuse")
 @on_every_file_system
 async def test_whatever_part_of_the_writes_a_drive_has_it_costs_nothing_that_was_promised(
-    place: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    place: Path, kind: str, tell: Tell
 ) -> None:
     runs = how_often("FAULTS_STATES", 320) // STATES_OF_A_RUN // len(images.KINDS)
     found = await collected(place, State, "states", [kind, STATES_OF_A_RUN], seeds(runs))
     tenths = Counter(min(9, 10 * state.position // max(1, state.of)) for state in found)
     tell(
-        capsys,
         f"{len(found)} states of drives on {kind}, seeds from {SEED}: {spread(state.protocol for state in found)}",
         f"in the tenths of a run: {' '.join(str(tenths[tenth]) for tenth in range(10))}; "
         f"{sum(state.reordered for state in found)} with writes reordered",
