@@ -24,7 +24,7 @@ from shared.adapters.store import IDENTITY_FILE
 from tests.faults import images
 from tests.faults.images import copy_image, make_memory, mounted
 from tests.faults.processes import BROKEN, DONE, KILLED
-from tests.faults.recorder import NEVER, recorded
+from tests.faults.recorder import MAX_WRITE, NEVER, recorded
 from tests.faults.stand import Stand, chosen, make_base
 from tests.support.trees import differences, snapshot_of
 
@@ -49,6 +49,7 @@ def refuse_writes(stand: Stand, random: Random, *, all_of_them: bool) -> tuple[s
     count = _writes_of(stand)
     copy_image(stand.ready, stand.image)
     with recorded(stand.image, stand.place) as recorder, mounted(recorder.mount, stand.drive):
+        _one_at_a_time(stand)
         first = recorder.position + (number := random.randrange(count))
         recorder.fail(first, NEVER if all_of_them else first)
         outcome = stand.begun().outcome()
@@ -60,9 +61,15 @@ def refuse_writes(stand: Stand, random: Random, *, all_of_them: bool) -> tuple[s
 
 def _writes_of(stand: Stand) -> int:
     with recorded(stand.image, stand.place) as recorder, mounted(recorder.mount, stand.drive):
+        _one_at_a_time(stand)
         begin = recorder.position
         assert stand.begun().outcome() == DONE, stand.what_was_said()
         return max(1, recorder.position - begin)
+
+
+def _one_at_a_time(stand: Stand) -> None:
+    """Have each request be one write of the recorder: a loop device takes one of several writes for all of them."""
+    Path(f"/sys/block/{_device_of(stand)}/queue/max_sectors_kb").write_text(str(MAX_WRITE // 1024))
 
 
 def refuse_call(stand: Stand, random: Random) -> tuple[str, str, list[str]]:
@@ -77,8 +84,7 @@ def make_read_only(stand: Stand, random: Random) -> tuple[str, str, list[str]]:
     """Have the kernel find an error in the file system, and go on reading only."""
 
     def strike() -> None:
-        (device,) = (line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if _is(line, stand))
-        Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("1")
+        Path(f"/sys/fs/ext4/{_device_of(stand)}/trigger_fs_error").write_text("1")
 
     copy_image(stand.ready, stand.image)
     with mounted(stand.image, stand.drive, "errors=remount-ro"):
@@ -98,8 +104,10 @@ def _is_read_only(drive: Path) -> bool:
     return False
 
 
-def _is(line: str, stand: Stand) -> bool:
-    return line.split()[1] == str(stand.drive)
+def _device_of(stand: Stand) -> str:
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    (device,) = (Path(words[0]).name for words in mounts if words[1] == str(stand.drive))
+    return device
 
 
 def take_away(stand: Stand, random: Random, other: Path | None) -> tuple[str, str, list[str]]:

@@ -32,7 +32,7 @@ NEVER: Final = 1 << 62
 _GETATTR, _SETATTR, _OPEN, _READ, _WRITE, _RELEASE, _FSYNC, _FLUSH, _INIT = 3, 4, 14, 15, 16, 18, 20, 25, 26
 _FORGET, _INTERRUPT, _BATCH_FORGET = 2, 36, 42
 _BUFFER_BYTES: Final = 1 << 18
-_MAX_WRITE: Final = 1 << 17
+MAX_WRITE: Final = 1 << 17
 _FLAG_BIG_WRITES: Final = 1 << 5
 _HEADER: Final = struct.Struct("=IIQQIIII")
 _ANSWER: Final = struct.Struct("=IiQ")
@@ -85,7 +85,7 @@ def recorded(backing: Path, place: Path) -> Iterator[Recorder]:
 
 def _mount(device: int, at: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    options = f"fd={device},rootmode={stat.S_IFREG | 0o600:o},user_id=0,group_id=0,max_read={_MAX_WRITE}"
+    options = f"fd={device},rootmode={stat.S_IFREG | 0o600:o},user_id=0,group_id=0,max_read={MAX_WRITE}"
     if libc.mount(b"recorder", os.fsencode(at), b"fuse", 0, options.encode()) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(at))
 
@@ -148,7 +148,7 @@ class _Served:
     def _init(self, body: bytes) -> bytes:
         major, minor, readahead, _ = struct.unpack_from("=IIII", body)
         return struct.pack(
-            "=IIIIHHIIHHI7I", major, min(minor, 31), readahead, _FLAG_BIG_WRITES, 12, 9, _MAX_WRITE, 1, 32, *([0] * 9)
+            "=IIIIHHIIHHI7I", major, min(minor, 31), readahead, _FLAG_BIG_WRITES, 12, 9, MAX_WRITE, 1, 32, *([0] * 9)
         )
 
     def _attributes(self, _: bytes) -> bytes:
