@@ -4,9 +4,9 @@ SUITES = $(wildcard tests/unit tests/contract tests/golden tests/integration tes
 # A file stays with one process, so that what it starts is started once.
 SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup dev demo up test unit contracts integration e2e faults bench lint types lock clean
+.PHONY: help setup dev demo up test unit contracts integration e2e faults faults-long bench lint types lock clean
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile
 
 setup: ## prepare this checkout for running
 	@deploy/setup run
@@ -37,6 +37,10 @@ e2e: dev ## whole stories through the command line
 
 faults: dev ## kill -9, full disks, cut networks, power cuts: all that is tried against the promises
 	@.venv/bin/pytest -q $(SIDE_BY_SIDE) tests/faults $(ARGS)
+
+LONG = FAULTS_CUTS=200 FAULTS_STATES=4000 FAULTS_DRIVES=100 FAULTS_SECONDS=7200
+faults-long: dev ## the same, ten times as often: some hours
+	@$(LONG) .venv/bin/pytest -q --timeout 7500 -m campaign tests/faults $(ARGS)
 
 bench: dev ## measure, and compare
 	@.venv/bin/python -m tests.bench $(ARGS)

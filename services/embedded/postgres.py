@@ -182,8 +182,12 @@ class EmbeddedPostgres:
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f'CREATE DATABASE "{DATABASE}"')
-        finally:
             await connection.close()
+        except (*NOT_YET, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # It answered and then went away, or cannot write: with a full drive it does either.
+            raise _failed(f"does not serve its database ({error})", log) from error
+        finally:
+            connection.terminate()
 
     async def _connect(self, running: process.Running, log: Log) -> asyncpg.Connection:
         while running.returncode is None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from services.embedded.directory import ServerFailed, make_directory, secret, write_private
+from services.embedded.directory import make_directory, secret, write_private
 from services.embedded.nats import EmbeddedNats
 from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.supervisor import Child, Supervisor
 from shared.adapters.clock import SystemClock
 from shared.config import Settings
+from shared.domain.errors import BackupManagerError
 from shared.runtime.provision import provision
 
 SERVICE_ROLE: Final = "backup_worker"
@@ -142,7 +143,10 @@ class System:
 
 
 async def _keep_alive(server: Server) -> None:
-    """Start a server again whenever it ends; one that does not come up is tried again until it does."""
+    """Start a server again whenever it ends; one that does not come up is tried again until it does.
+
+    Whatever the reason: its drive may be full, or fail, and the backups go on without it.
+    """
     name = type(server).__name__
     while True:
         code = await server.wait()
@@ -153,9 +157,9 @@ async def _keep_alive(server: Server) -> None:
             try:
                 await server.start()
                 break
-            except ServerFailed as error:
+            except (BackupManagerError, OSError) as error:
                 delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
-                log.error("%s Trying again in %g s.", error, delay_seconds)
+                log.error("%s does not start: %s Trying again in %g s.", name, error, delay_seconds)
 
 
 def read_connections(data_dir: Path) -> Connections | None:

@@ -37,10 +37,13 @@ def confined(
     sockets: Path | None,
     sources: Sequence[Path] = (),
     base: Path | None = None,
+    begin_in: str = "",
 ) -> list[str]:
     """The command inside the walls. The host's folder is the only thing in there that can be written.
 
-    `base` is for a command that writes nothing: one snapshot to compare with, instead of that folder.
+    `base` is for a command that writes nothing: one snapshot to compare with, instead of that folder. `begin_in` is
+    where below the host's folder the command begins: where that is not there, the drive has been exchanged since it
+    was made, and the command never starts, so that it writes nothing to the other one.
     """
     argv = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     argv += ["--die-with-parent", "--new-session"]
@@ -67,7 +70,7 @@ def confined(
     if base is not None:
         argv += ["--ro-bind", str(base), INSIDE_BASE]
     if host_folder is not None:
-        argv += ["--bind", str(host_folder), INSIDE_HOST, "--chdir", INSIDE_HOST]
+        argv += ["--bind", str(host_folder), INSIDE_HOST, "--chdir", f"{INSIDE_HOST}/{begin_in}"]
         for name in MASKED_FOLDERS:
             argv += ["--tmpfs", f"{INSIDE_HOST}/{name}"]
     return [*argv, "--", *command]

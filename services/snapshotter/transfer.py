@@ -116,7 +116,11 @@ def _command(wish: Transfer, ability: Ability, token: str) -> list[str]:
     if not inside:
         return process.dying_with_parent(command)
     return sandbox.confined(
-        command, host_folder=wish.folder.path, sockets=connection.sockets, sources=connection.local_paths
+        command,
+        host_folder=wish.folder.path,
+        sockets=connection.sockets,
+        sources=connection.local_paths,
+        begin_in=wish.partial.name,
     )
 
 

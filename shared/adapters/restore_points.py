@@ -176,13 +176,21 @@ def _read_record(name: str, kind: type[_Record], *, at: int) -> _Record | None:
 
 
 def complete_archive(folder: HostFolder, partial: str, record: ArchiveRecord) -> None:
-    """Give a finished, synced archive its checksum file, its record and then its name, durably. Raises OSError."""
+    """Give a finished, synced archive its checksum file, its record and then its name, durably. Raises OSError.
+
+    The caller has the lock.
+    """
     event = record.event
     with open_directory("archives", at=folder.descriptor) as place:
         checksum = f"{event.sha256}  {event.archive}\n".encode()
-        filesystem.write_new_file(event.archive + CHECKSUM_SUFFIX, checksum, at=place)
-        filesystem.write_new_file(record_name(event.archive), msgspec.json.encode(record), at=place)
-        filesystem.rename_new(partial, event.archive, source_at=place, target_at=place)
+        try:
+            filesystem.write_new_file(event.archive + CHECKSUM_SUFFIX, checksum, at=place)
+            filesystem.write_new_file(record_name(event.archive), msgspec.json.encode(record), at=place)
+            filesystem.rename_new(partial, event.archive, source_at=place, target_at=place)
+        except OSError:
+            with suppress(OSError):
+                remove_unfinished(folder)  # a full drive gets back at once what this took
+            raise
 
 
 def complete_golden(folder: HostFolder, partial: str, record: GoldenRecord) -> None:

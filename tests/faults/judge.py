@@ -9,14 +9,14 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from shared.adapters import process
-from shared.adapters.markers import MARKER_FILE
+from shared.adapters.markers import CHANGES_FILE, FILES_FILE, MARKER_FILE
 from shared.adapters.restore_points import (
     CHECKSUM_SUFFIX,
     FOLDERS,
@@ -139,7 +139,7 @@ class Judge:
             return  # the undisturbed run has still to show how it looks
         found = snapshot_of(place / name, exclude=without_marker if made else None)
         if made:
-            wanted = Tree({path: entry for path, entry in wanted.entries.items() if not without_marker(path)})
+            wanted, found = _of_any_run(wanted), _of_any_run(found)
         yield from (f"{place / name}: {one}" for one in differences(wanted, found, root=not made))
 
     def _whole_archive(self, name: str, place: Path, *, made: bool) -> Iterator[str]:
@@ -158,6 +158,18 @@ class Judge:
         done = asyncio.run(process.run(["tar", "-tzf", str(place / name)], timeout_seconds=WITHIN_SECONDS))
         if done.returncode != 0 or len(done.said.splitlines()) != self.members:
             yield f"{name} cannot be listed, or has other members than its snapshot: {done.said}"
+
+
+def _of_any_run(tree: Tree) -> Tree:
+    """A tree without what differs from run to run: its marker, and when its lists were written."""
+    lists = {FILES_FILE.encode(), CHANGES_FILE.encode()}
+    return Tree(
+        {
+            path: replace(entry, mtime_ns=0) if path in lists else entry
+            for path, entry in tree.entries.items()
+            if not without_marker(path)
+        }
+    )
 
 
 def recover(folder: HostFolder) -> list[Trashed]:

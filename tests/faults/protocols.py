@@ -82,7 +82,13 @@ async def _throw_away(here: Here, *, kind: Kind) -> None:
 
 async def _purge(here: Here, *, kind: Kind) -> None:
     thinning = SimpleNamespace(
-        store=here.store, folder=here.folder, lock=here.lock, log=_LOG, clock=SystemClock(), host=HOST
+        store=here.store,
+        folder=here.folder,
+        lock=here.lock,
+        log=_LOG,
+        clock=SystemClock(),
+        host=HOST,
+        state=HostState(),
     )
     for trashed in contents(here.folder):
         assert (trashed.kind, trashed.name) == (kind, VICTIMS[kind])

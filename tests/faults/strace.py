@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ CHANGING: Final = (
 """Every system call by which a program can change what is on a drive, or have it written there."""
 
 KILL, EIO, ENOSPC = "signal=SIGKILL", "error=EIO", "error=ENOSPC"
+
+WITHIN_SECONDS: Final = 30.0
 
 _TRACE: Final = "trace=" + ",".join(f"?{call}" for call in CHANGING)  # not every machine has them all
 _LINE: Final = re.compile(r"^(?:(\d+) +)?(\w+)\(")
@@ -61,6 +64,15 @@ def struck(log: Path) -> bool:
     """Whether what was to be disturbed was."""
     text = log.read_text(errors="replace")
     return "(INJECTED)" in text or "killed by SIGKILL" in text
+
+
+def wait_for(log: Path, words: str) -> None:
+    """Wait until strace has told something."""
+    until = time.monotonic() + WITHIN_SECONDS
+    while words not in log.read_text(errors="replace"):
+        if time.monotonic() > until:
+            raise AssertionError(f"strace has not told of {words!r} after {WITHIN_SECONDS:g} seconds")
+        time.sleep(0.002)
 
 
 def _is_change(call: str, line: str, drive: Path) -> bool:

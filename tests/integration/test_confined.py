@@ -16,8 +16,11 @@ from services.embedded.process_tree import until_readable
 from services.embedded.sshd import make_key
 from services.snapshotter import sandbox
 from services.snapshotter.connection import connected
+from services.snapshotter.output import Progress
 from services.snapshotter.rsync import arguments
+from services.snapshotter.transfer import Transfer, transfer
 from shared.adapters import process
+from shared.adapters.clock import SystemClock
 from shared.adapters.store import MASKED_FOLDERS
 from shared.domain.errors import HostBusy, HostUnreachable, RunFailed
 from shared.domain.events import Job, Quality
@@ -477,3 +480,18 @@ async def test_the_drive_is_given_up_by_whoever_held_it(backup: Backups) -> None
             await backup.take(host=backup.with_host(paths=("/nowhere/at/all",)))
         await backup.take()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_drive_that_came_into_the_place_of_another_gets_nothing(backup: Backups, place: Path) -> None:
+    """The folder of the run was made on the first one; rsync would make it anew on whatever is mounted now."""
+    (backup.source / "home/file").write_text("content")
+
+    async def nobody_asks(_files: int, _progress: Progress) -> None: ...
+
+    with backup.store.folder(backup.host.name) as folder, folder.locked(Job.SNAPSHOT) as lock:
+        before = files_under(backup.store.root)
+        async with connected(backup.host, backup.settings) as connection:
+            wish = Transfer(connection, folder, folder.path / ".partial-x", None, lock.descriptor, place / "raw")
+            with pytest.raises(RunFailed):
+                await transfer(wish, backup.ability, SystemClock(), nobody_asks)
+        assert files_under(backup.store.root) == before
