@@ -17,8 +17,9 @@ from services.embedded.nats import EmbeddedNats
 from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.supervisor import Child, Supervisor
 from shared.adapters.clock import SystemClock
+from shared.adapters.jetstream import BusUnavailable
 from shared.config import Settings
-from shared.runtime.provision import provision
+from shared.runtime.provision import provision, provision_bus
 
 SERVICE_ROLE: Final = "backup_worker"
 ROLES: Final = ("backup_worker", "backup_api", "backup_anon")
@@ -85,7 +86,11 @@ class System:
             progress("Starting the services")
             supervisor = self.supervisor = self._supervise(connections)
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(_keep_alive(server)) for server in (self.postgres, self.nats) if server]
+                watchers = [
+                    tasks.create_task(_keep_alive(server, again))
+                    for server, again in ((self.postgres, _nothing), (self.nats, self._set_bus_up))
+                    if server
+                ]
                 try:
                     async with asyncio.TaskGroup() as services:
                         services.create_task(supervisor.run(stop))
@@ -118,6 +123,11 @@ class System:
         stack.callback((self._data_dir / CONNECTION_FILE).unlink, missing_ok=True)
         return connections
 
+    async def _set_bus_up(self) -> None:
+        """Without its streams nothing would ever be done again: the bus may have lost what it stored."""
+        if self.nats is not None:
+            await provision_bus(self._settings, self.nats.url)
+
     def _passwords(self) -> dict[str, str]:
         folder = self._data_dir / "secrets"
         make_directory(folder, 0o700)
@@ -140,8 +150,12 @@ class System:
         return Supervisor(children, clock=SystemClock(), output_fd=self._output_fd)
 
 
-async def _keep_alive(server: Server) -> None:
-    """Start a server again whenever it ends; one that does not come up is tried again until it does."""
+async def _nothing() -> None:
+    """What is to be done with a server that keeps what it has."""
+
+
+async def _keep_alive(server: Server, again: Callable[[], Awaitable[None]]) -> None:
+    """Start a server again whenever it ends and make it ready; one that does not come up is tried until it does."""
     name = type(server).__name__
     while True:
         code = await server.wait()
@@ -151,8 +165,9 @@ async def _keep_alive(server: Server) -> None:
             await asyncio.sleep(delay_seconds)
             try:
                 await server.start()
+                await again()
                 break
-            except ServerFailed as error:
+            except (ServerFailed, BusUnavailable) as error:
                 delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
                 log.error("%s Trying again in %g s.", error, delay_seconds)
 
