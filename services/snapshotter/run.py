@@ -31,6 +31,7 @@ from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread, to_the_end
 from shared.domain.errors import RunFailed
 from shared.domain.events import Quality, SnapshotCompleted
+from shared.domain.host_state import CLOCKS_DIFFER
 from shared.domain.ids import event_id
 from shared.domain.names import snapshot_name
 
@@ -52,6 +53,11 @@ class Run:
     lock: FileLock
     base: StoredSnapshot | None
     recent: Sequence[StoredSnapshot]
+
+
+def before(snapshots: Sequence[StoredSnapshot], slot: datetime) -> list[StoredSnapshot]:
+    """Those that a run of a slot goes on from: not what a clock that was wrong has dated after it."""
+    return [snapshot for snapshot in snapshots if snapshot.marker.event.slot <= slot]
 
 
 def choose_base(snapshots: Sequence[StoredSnapshot]) -> StoredSnapshot | None:
@@ -84,7 +90,8 @@ async def take_snapshot(
             await in_thread(_sync, before_all_writes)
             event = describe(run, moved, compared, clock.monotonic() - started)
             run.store.check()
-            await to_the_end(run.folder.complete, run.id, Marker(event_id(run.id, steps.COMPLETED), event))
+            marker = Marker(event_id(run.id, steps.COMPLETED), event)
+            await to_the_end(run.folder.complete, run.id, marker, clock.now() + CLOCKS_DIFFER)
         finally:
             await in_thread(run.folder.remove_partials)
     return event, compared

@@ -20,6 +20,8 @@ from shared.domain.events_retention import RetentionCompleted
 from shared.domain.names import parse_snapshot_name
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""How far the clocks of an installation may be apart without anybody wondering."""
 
 
 class SnapshotState(msgspec.Struct, gc=False, tag=True):
@@ -125,7 +127,8 @@ class HostState(msgspec.Struct):
     """What is known of one host. `version` is that of its event stream; `trash` is keyed `kind/name`.
 
     `run` is the newest of the snapshot job. `clock_doubt_us` is when the clock was seen to jump and nobody has said
-    since that it is right. `confirmed` are the removals a person agreed to at `confirmed_us`; `undeleted` says when
+    since that it is right, `clock_trusted_us` when somebody last said so. `confirmed` are the removals a person
+    agreed to at `confirmed_us`; `undeleted` says when
     (µs) which points came back from the trash. `outcomes` counts the runs ("snapshot failed") and `hours` tells of the
     last hours (since 1970, UTC) whether a snapshot went well (1) or wrong (2) in them; see tally.
     """
@@ -156,6 +159,7 @@ class HostState(msgspec.Struct):
     confirmed: tuple[str, ...] = ()
     confirmed_us: int = 0
     clock_doubt_us: int | None = None
+    clock_trusted_us: int = 0
     undeleted: dict[str, int] = {}
     outcomes: dict[str, int] = {}
     hours: dict[int, int] = {}
@@ -204,10 +208,14 @@ class HostState(msgspec.Struct):
             case Job.RETENTION:
                 return self.retention_settled_slot
 
-    def is_settled(self, job: Job, slot: datetime) -> bool:
-        """Whether nothing is to be done for this slot any more."""
+    def is_settled(self, job: Job, slot: datetime, now: datetime) -> bool:
+        """Whether nothing is to be done for this slot any more.
+
+        A slot to come was settled by a clock that was wrong; counted, it would keep the host from being backed up
+        until then.
+        """
         settled = self.settled(job)
-        return settled is not None and slot <= settled
+        return settled is not None and slot <= settled <= now + CLOCKS_DIFFER
 
     def attempts_at(self, slot: datetime, job: Job = Job.SNAPSHOT) -> int:
         """How often this slot was tried."""

@@ -38,7 +38,7 @@ from shared.domain.events import (
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
-from shared.domain.fold_runs import end_run, progress, settle, skip
+from shared.domain.fold_runs import begin, end_run, progress, settle, skip
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
 from shared.domain.store_state import StoreState, measured
@@ -116,6 +116,7 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:
         case SnapshotProgressed() as event:
             progress(host.run, event.run, event, event.files, event.transferred_bytes)
         case SnapshotStarted() as event:
+            begin(host, Job.SNAPSHOT, event.slot)
             host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
             host.offline_since_us = None
         case SnapshotCompleted() as event:
@@ -159,6 +160,7 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
             host.last_alert = event.evidence
         case ClockTrusted():
             host.clock_doubt_us = None
+            host.clock_trusted_us = recorded_us
         case event:
             _ = evolve_archives(host, event, recorded_us) or evolve_points(host, event, recorded_us)
     tally(host, recorded)

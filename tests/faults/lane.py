@@ -1,4 +1,4 @@
-"""A lane of races: a drive with one host, two snapshotters and two retention workers on it, and one who disturbs them."""
+"""A lane of races: a drive with one host, two snapshotters and two retention workers, and one who disturbs them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from nats.js.errors import NotFoundError
 
 from services.embedded.process_tree import frozen_below, send
 from shared.adapters import process
-from shared.adapters.clock import SystemClock
 from shared.adapters.bus_layout import TICKS
+from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus, BusUnavailable
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import HostFolder, Store
@@ -105,7 +105,7 @@ class Lane:
             stream = host_stream(self.host)
             facts.append(new(build(PlanConfirmed, points=tuple(self.expired))))
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not await self._told(stream, facts):
+                while not await self._told(stream, facts):  # noqa: ASYNC110  # nobody announces it
                     await asyncio.sleep(0.1)
 
     async def _told(self, stream: str, facts: list[NewEvent]) -> bool:
@@ -176,7 +176,7 @@ class Lane:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 for job in jobs:
-                    while await self.is_pending(job):
+                    while await self.is_pending(job):  # noqa: ASYNC110  # nobody announces it
                         await asyncio.sleep(0.03)
         except TimeoutError as error:
             raise AssertionError(f"{jobs} of {slot:%H:%M:%S} are not settled.\n{self.said()}") from error
@@ -249,7 +249,7 @@ async def deliver_twice(lane: Lane, job: Job) -> None:
 
 @asynccontextmanager
 async def lane(
-    place: Path, number: int, bus: Bus, client: Client, nats_url: str, dsn: str, chance: random.Random
+    place: Path, number: int, *, bus: Bus, client: Client, nats_url: str, dsn: str, chance: random.Random
 ) -> AsyncIterator[Lane]:
     """A lane with its workers running."""
     name = f"lane{number}"

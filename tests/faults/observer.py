@@ -90,7 +90,7 @@ class Observer:
             lock = ["flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(CONFLICT)]
             return [*lock, str(self.folder / "rsync"), *real(*args)]
 
-        transfer._command = command
+        setattr(transfer, "_command", command)  # noqa: B010  # it takes whatever the real one takes
         for name in ("complete", "remove_partials"):
             self.watch(HostFolder, name, "snapshot", "rsync")
         for owner, name in ((removal, "throw_away"), (purge, "unmark"), (purge, "remove_tree")):

@@ -21,7 +21,7 @@ from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Bus
 from shared.domain.events import Job, MessageRejected, PointTrashed, RemovalOrdered, SnapshotCompleted, SnapshotStarted
 from shared.domain.messages import Tick, encode_tick, tick_subject
-from shared.domain.names import host_stream, snapshot_name
+from shared.domain.names import host_stream
 from tests.faults.lane import Lane, lane
 from tests.faults.racer import ACK_WAIT_SECONDS
 from tests.faults.test_two_writers import judge_drive, judge_events
@@ -56,7 +56,9 @@ async def host(place: Path, database: Database, nats_server: NatsServer) -> Asyn
     await bus.provision(["lane0"], ACK_WAIT_SECONDS)
     client = await nats.connect(nats_server.url)
     chance = random.Random(5)  # noqa: S311
-    async with lane(place, 0, bus, client, nats_server.url, database.worker_dsn, chance) as made:
+    async with lane(
+        place, 0, bus=bus, client=client, nats_url=nats_server.url, dsn=database.worker_dsn, chance=chance
+    ) as made:
         yield made
     await client.close()
     await bus.close()
@@ -89,7 +91,7 @@ async def due(host: Lane, jobs: tuple[Job, ...]) -> datetime:
     for job in jobs:
         body = encode_tick(Tick(job, host.settings.store, host.host, slot))
         async with asyncio.timeout(60):
-            while not await put(host, job, body):
+            while not await put(host, job, body):  # noqa: ASYNC110  # nobody announces it
                 await asyncio.sleep(0.01)
     return slot
 
@@ -128,7 +130,8 @@ async def nothing_goes_by_a_replay(host: Lane, slots: list[datetime]) -> None:
     for slot in host.chance.sample(slots, len(slots)):
         for job in JOBS:
             async with asyncio.timeout(60):
-                while not await put(host, job, encode_tick(Tick(job, host.settings.store, host.host, slot))):
+                body = encode_tick(Tick(job, host.settings.store, host.host, slot))
+                while not await put(host, job, body):  # noqa: ASYNC110  # nobody announces it
                     await asyncio.sleep(0.01)
     await host.settled(slots[-1], JOBS)
     assert {snapshot.name for snapshot in host.folder.snapshots()} == more

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import nats
 import pytest
@@ -58,19 +58,17 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def lanes(
-    place: Path, database: Database, nats_server: NatsServer
-) -> AsyncIterator[list[Lane]]:
+async def lanes(place: Path, database: Database, nats_server: NatsServer) -> AsyncIterator[list[Lane]]:
     seed = int(os.environ.get("RACE_SEED", "7"))
     bus = await Bus.connect(nats_server.url, "driver")
     await bus.provision([f"lane{number}" for number in range(LANES)], ACK_WAIT_SECONDS)
     client = await nats.connect(nats_server.url, max_reconnect_attempts=-1)
     async with AsyncExitStack() as stack:
+        given: dict[str, Any] = {"bus": bus, "client": client, "nats_url": nats_server.url, "dsn": database.worker_dsn}
+        chances = [random.Random(seed + number) for number in range(LANES)]  # noqa: S311
         yield [
-            await stack.enter_async_context(
-                lane(place, number, bus, client, nats_server.url, database.worker_dsn, random.Random(seed + number))  # noqa: S311
-            )
-            for number in range(LANES)
+            await stack.enter_async_context(lane(place, number, chance=chance, **given))
+            for number, chance in enumerate(chances)
         ]
     await client.close()
     await bus.close()
@@ -168,13 +166,13 @@ def judge_events(events: list[Recorded]) -> None:
         assert len(set(told)) == len(told), kind
     failed = [event.event for event in events if isinstance(event.event, SnapshotFailed)]
     assert [event for event in failed if event.code == f"rsync_{CONFLICT}"] == []
-    for kind in (SnapshotStarted, RetentionStarted):
-        state = HostState()
-        for recorded in events:
-            before = state.run if kind is SnapshotStarted else state.retention_run
-            if isinstance(recorded.event, kind):
-                assert before is None or before.outcome != "running", shown(events, recorded.position)
-            evolve_host(state, recorded)
+    state = HostState()
+    for recorded in events:
+        open_run = None
+        if isinstance(recorded.event, SnapshotStarted | RetentionStarted):
+            open_run = state.run if isinstance(recorded.event, SnapshotStarted) else state.retention_run
+        assert open_run is None or open_run.outcome != "running", shown(events, recorded.position)
+        evolve_host(state, recorded)
 
 
 def judge_drive(lane: Lane) -> int:
