@@ -81,7 +81,7 @@ async def take_snapshot(
                 stack.enter_context(being_read(run.folder, run.base))
             work.mkdir(0o700)
             base_name = run.base.name if run.base else None
-            wish = Transfer(connection, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
+            wish = Transfer(connection, run.store, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
             async with _written_back(partial, clock) as all_moved:
                 moved = await transfer(wish, ability, clock, report)
                 all_moved.set()
