@@ -21,16 +21,16 @@ def main(file: Path) -> None:
     mode, *words = file.read_text().split()
     argv = shlex.split(os.environ["SSH_ORIGINAL_COMMAND"])
     if "--sender" not in argv or mode == "honest":
-        os.execvp(argv[0], argv)
+        os.execvp(argv[0], argv)  # noqa: S606  # the other side
     if mode == "extra":
-        os.execvp(argv[0], [*argv, *words])
+        os.execvp(argv[0], [*argv, *words])  # noqa: S606
     if mode == "endless":
         # Every link is followed, and each folder has two that lead to itself.
-        os.execvp(argv[0], [argv[0], *(without_i(word) if "flat" in words else word for word in argv[1:3]), "-L",
-                            *(without_i(word) if "flat" in words else word for word in argv[3:])])  # fmt: skip
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as sender:  # noqa: S603
+        given = [without_i(word) if "flat" in words else word for word in argv]
+        os.execvp(argv[0], [*given[:3], "-L", *given[3:]])  # noqa: S606
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as sender, os.fdopen(1, "wb", 0) as target:
         assert sender.stdout is not None
-        globals()[mode](sender.stdout, sys.stdout.buffer.raw, words)
+        globals()[mode](sender.stdout, target, words)
         sender.kill()
 
 
