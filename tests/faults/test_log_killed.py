@@ -160,6 +160,7 @@ async def judge(tried: Jobs, job: Job) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("job", "way"), [*((job, way) for job in (Job.SNAPSHOT, Job.ARCHIVE) for way in WAYS), (Job.RETENTION, "in turn")]
 )

@@ -112,6 +112,7 @@ async def trouble_servers(
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(900)
 async def test_three_hundred_races_have_never_two_writers(
     lanes: list[Lane], shared_server: SharedPostgres, nats_server: NatsServer
 ) -> None:
