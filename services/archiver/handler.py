@@ -112,10 +112,11 @@ class Archiver:
         state = await self._recover(host.name, folder)
         if state is None:
             return RetryIn(LOG_RETRY_SECONDS)  # what is due is decided by the log; nothing is lost by waiting for it
-        slot = max(tick.slot, newest_slot(self.settings.tar_interval_hours, self.clock.now()))
-        if slot != tick.slot and not state.is_settled(Job.ARCHIVE, tick.slot):
+        now = self.clock.now()
+        slot = max(tick.slot, newest_slot(self.settings.tar_interval_hours, now))
+        if slot != tick.slot and not state.is_settled(Job.ARCHIVE, tick.slot, now):
             await self._skip(host.name, tick.slot, f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC")
-        if state.is_settled(Job.ARCHIVE, slot):
+        if state.is_settled(Job.ARCHIVE, slot, now):
             return Done()
         if by := await self.cancels.called_off_by(host.name, slot):
             await self._skip(host.name, slot, f"called off by {by}")

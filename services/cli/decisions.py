@@ -15,6 +15,7 @@ from shared.domain.errors import BackupManagerError
 from shared.domain.events import ClockTrusted, Kind, NewEvent, PointLost
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
+from shared.domain.inventory import clock_doubt
 from shared.domain.messages import Cancel
 from shared.domain.names import HostName, host_stream, parse_host_name
 
@@ -46,7 +47,7 @@ def trust_clock(*, host: str, reason: str) -> None:
 async def _trust_clock(settings: Settings, host: HostName, reason: str) -> None:
     async with session.event_log(settings) as log:
         state = (await session.state_of(log)).hosts.get(host, HostState())
-        if state.clock_doubt_us is None:
+        if not clock_doubt(state, session.now()):
             raise BackupManagerError(f"The clock is not in doubt for {host}.", "Nothing was changed.")
         identity = derived_id("clock-trusted", host, str(state.version))
         fact = ClockTrusted(reason=reason, by=_me())

@@ -12,12 +12,13 @@ import rich_click as click
 from services.cli import session
 from services.cli.output import json_option, print_json, say, table
 from services.retention.recovery import undeleted_event
+from shared.adapters.clock import SystemClock
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.trash import Trashed, bring_back, contents
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.events import Job
-from shared.domain.host_state import HostState, TrashedPoint
+from shared.domain.host_state import CLOCKS_DIFFER, HostState, TrashedPoint
 from shared.domain.names import HostName, host_stream, parse_host_name
 from shared.domain.wording import ago, duration
 
@@ -70,7 +71,7 @@ async def _undelete(settings: Settings, host: HostName, wanted: str) -> str:
             with store.folder(host) as folder, folder.locked(Job.RETENTION):
                 found = await asyncio.to_thread(_find, folder, wanted)
                 await asyncio.to_thread(bring_back, folder, found)
-                await asyncio.to_thread(folder.point_links)
+                await asyncio.to_thread(folder.point_links, SystemClock().now() + CLOCKS_DIFFER)
             told = undeleted_event(host, found, f"{getpass.getuser()}@{os.uname().nodename}")
             await log.append(host_stream(host), None, [told])
     finally:

@@ -19,7 +19,7 @@ from services.embedded.supervisor import Child, Supervisor
 from shared.adapters.clock import SystemClock
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
-from shared.runtime.provision import provision
+from shared.runtime.provision import provision, provision_bus
 
 SERVICE_ROLE: Final = "backup_worker"
 ROLES: Final = ("backup_worker", "backup_api", "backup_anon")
@@ -87,7 +87,11 @@ class System:
             progress("Starting the services")
             supervisor = self.supervisor = self._supervise(connections)
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(_keep_alive(server)) for server in (self.postgres, self.nats) if server]
+                watchers = [
+                    tasks.create_task(_keep_alive(server, again))
+                    for server, again in ((self.postgres, _nothing), (self.nats, self._set_bus_up))
+                    if server
+                ]
                 try:
                     async with asyncio.TaskGroup() as services:
                         services.create_task(supervisor.run(stop))
@@ -120,6 +124,11 @@ class System:
         stack.callback((self._data_dir / CONNECTION_FILE).unlink, missing_ok=True)
         return connections
 
+    async def _set_bus_up(self) -> None:
+        """Without its streams nothing would ever be done again: the bus may have lost what it stored."""
+        if self.nats is not None:
+            await provision_bus(self._settings, self.nats.url)
+
     def _passwords(self) -> dict[str, str]:
         folder = self._data_dir / "secrets"
         make_directory(folder, 0o700)
@@ -142,8 +151,12 @@ class System:
         return Supervisor(children, clock=SystemClock(), output_fd=self._output_fd)
 
 
-async def _keep_alive(server: Server) -> None:
-    """Start a server again whenever it ends; one that does not come up is tried again until it does.
+async def _nothing() -> None:
+    """What is to be done with a server that keeps what it has."""
+
+
+async def _keep_alive(server: Server, again: Callable[[], Awaitable[None]]) -> None:
+    """Start a server again whenever it ends and make it ready; one that does not come up is tried until it does.
 
     Whatever the reason: its drive may be full, or fail, and the backups go on without it.
     """
@@ -156,6 +169,7 @@ async def _keep_alive(server: Server) -> None:
             await asyncio.sleep(delay_seconds)
             try:
                 await server.start()
+                await again()
                 break
             except (BackupManagerError, OSError) as error:
                 delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)

@@ -95,10 +95,11 @@ class Retention:
         state = await self._recover(host.name, drive)
         if state is None:
             return RetryIn(LOG_RETRY_SECONDS)
-        slot = max(tick.slot, newest_slot(self.settings.tar_interval_hours, self.clock.now()))
-        if slot != tick.slot and not state.is_settled(Job.RETENTION, tick.slot):
+        now = self.clock.now()
+        slot = max(tick.slot, newest_slot(self.settings.tar_interval_hours, now))
+        if slot != tick.slot and not state.is_settled(Job.RETENTION, tick.slot, now):
             await self._skip(host.name, tick.slot, f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC")
-        if state.is_settled(Job.RETENTION, slot):
+        if state.is_settled(Job.RETENTION, slot, now):
             return Done()
         if by := await self.cancels.called_off_by(host.name, slot):
             await self._skip(host.name, slot, f"called off by {by}")

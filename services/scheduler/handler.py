@@ -16,7 +16,7 @@ from shared.adapters.postgres import EventLog
 from shared.config import HostSettings, Settings
 from shared.domain.errors import MessageRefused
 from shared.domain.events import BackupRequested, Job, NewEvent, RequestRefused
-from shared.domain.host_state import HostState
+from shared.domain.host_state import CLOCKS_DIFFER, HostState
 from shared.domain.ids import derived_id
 from shared.domain.messages import Tick, Trigger, decode_trigger
 from shared.domain.names import HostName, host_stream
@@ -64,6 +64,8 @@ class Scheduler:
     state: State = field(default_factory=State)
     counts: Counter[Accepted] = field(default_factory=Counter)
     began: datetime | None = None
+    now: datetime | None = None
+    """When it was last looked what is due."""
     _asked: dict[tuple[Job, HostName], tuple[datetime, datetime]] = field(default_factory=dict)
     _restores: dict[HostName, tuple[UUID, datetime]] = field(default_factory=dict)
 
@@ -71,7 +73,7 @@ class Scheduler:
         """Publish a tick for every slot that is due and not settled. A bus that is away is tried again later."""
         due = [
             tick
-            for tick in due_ticks(cadences(self.settings), self._settled(), now, self._since(now))
+            for tick in due_ticks(cadences(self.settings), self._settled(now), now, self._since(now))
             if self._is_time(tick, now)
         ]
         due += self._restores_due(now)
@@ -115,12 +117,14 @@ class Scheduler:
         self.began = self.began or now
         return self.began
 
-    def _settled(self) -> dict[tuple[Job, HostName], datetime]:
+    def _settled(self, now: datetime) -> dict[tuple[Job, HostName], datetime]:
+        """What is settled, but for what a clock that was ahead has settled for days to come."""
+        self.now = now
         return {
             (job, HostName(name)): slot
             for name, host in self.state.hosts.items()
             for job in TRIGGERED_JOBS
-            if (slot := host.settled(job)) is not None
+            if (slot := host.settled(job)) is not None and slot <= now + CLOCKS_DIFFER
         }
 
     def _is_time(self, tick: Tick, now: datetime) -> bool:
@@ -155,7 +159,7 @@ class Scheduler:
     async def _refusal(self, host: HostName, trigger: Trigger, slot: datetime, *, heard_before: bool) -> str:
         """Publish the tick of a wish; why it is not granted, or nothing. Nobody may wait for an answer in vain."""
         known = self.state.hosts.get(host, HostState())
-        if not heard_before and not trigger.dry_run and known.is_settled(trigger.job, slot):
+        if not heard_before and not trigger.dry_run and known.is_settled(trigger.job, slot, self.now or slot):
             return DONE_ALREADY
         settings = self.settings.host(host)
         store = settings.store if settings else self.settings.store
@@ -176,7 +180,7 @@ class Scheduler:
         state = HostState()
         for recorded in await self.events.read_stream(host_stream(host)):
             evolve_host(state, recorded)
-        return state.is_settled(job, slot)
+        return state.is_settled(job, slot, self.now or slot)
 
     def _wanted(self, trigger: Trigger) -> list[HostName]:
         if trigger.hosts is None:

@@ -18,7 +18,7 @@ from services.snapshotter.findings import findings
 from services.snapshotter.output import Progress
 from services.snapshotter.recovery import recovered
 from services.snapshotter.rsync import Ability
-from services.snapshotter.run import RECENT, Run, choose_base, take_snapshot
+from services.snapshotter.run import RECENT, Run, before, choose_base, take_snapshot
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
@@ -46,7 +46,7 @@ from shared.domain.events import (
     SnapshotProgressed,
     SnapshotStarted,
 )
-from shared.domain.host_state import HostState
+from shared.domain.host_state import CLOCKS_DIFFER, HostState
 from shared.domain.ids import MAX_STEP, derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream, snapshot_name
@@ -97,11 +97,12 @@ class Snapshotter:
     async def _handle_locked(self, host: HostSettings, tick: Tick) -> Disposition:
         with self.store.folder(tick.host) as folder, folder.locked(Job.SNAPSHOT) as lock:
             state = await self._recover(tick.host, folder)
-            slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, self.clock.now()))
-            if slot != tick.slot and not (state and state.is_settled(Job.SNAPSHOT, tick.slot)):
+            now = self.clock.now()
+            slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, now))
+            if slot != tick.slot and not (state and state.is_settled(Job.SNAPSHOT, tick.slot, now)):
                 reason = f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC"
                 await self._skip(host.name, tick.slot, reason)
-            if (state and state.is_settled(Job.SNAPSHOT, slot)) or folder.has_snapshot(snapshot_name(slot)):
+            if (state and state.is_settled(Job.SNAPSHOT, slot, now)) or folder.has_snapshot(snapshot_name(slot)):
                 log.info("The slot %s is done already.", snapshot_name(slot))
                 return Done()
             if by := await self.cancels.called_off_by(host.name, slot):
@@ -119,7 +120,7 @@ class Snapshotter:
         """The host's state after recovery, or None while the log is away. The caller holds the lock."""
         if removed := await in_thread(folder.remove_partials):
             log.info("Removed %d partial trees of dead runs.", removed)
-        await in_thread(folder.point_links)
+        await in_thread(folder.point_links, self.clock.now() + CLOCKS_DIFFER)
         state = await self.log.read(host)
         if state is None:
             return None
@@ -143,7 +144,7 @@ class Snapshotter:
                 except RunFailed as error:
                     await self._claim(host.name, state, run, slot, attempt, base=None)
                     return await self._failed(host, run, slot, attempt, error)
-                snapshots = folder.snapshots()
+                snapshots = before(folder.snapshots(), slot)
                 base = choose_base(snapshots)
                 if not await self._claim(host.name, state, run, slot, attempt, base=base.name if base else None):
                     return RetryIn(1)

@@ -222,15 +222,25 @@ _MEANINGS: Final[dict[int, tuple[str, str, bool]]] = {
 }
 
 
+IS_IT_YOURS: Final = "No rsync does that by itself: look at the host, somebody else may have it."
+_LIES: Final = re.compile(r"rejecting unrequested|unsafe pathname|rejecting excluded")
+_TELLING: Final = re.compile(f"^(ERROR|ABORTING)|protocol version|out of memory|{_LIES.pattern}")
+"""What says more than the broken pipes that follow it."""
+
+
 def _failure(exit_code: int, complaints: Complaints) -> RunFailed:
     if exit_code < 0:
         exit_code = 128 - exit_code
     meaning, hint, transient = _MEANINGS.get(exit_code, ("rsync ended in an unknown way", "", False))
     code = f"rsync_{exit_code}"
+    telling = [line for line in complaints.kept if _TELLING.search(line)]
     if FULL in complaints.drive:
         meaning, hint = "the backup drive is full", "Free space or inodes on it; nothing was deleted to make room."
         code, transient = NO_ROOM, False
     elif READ_ONLY in complaints.drive:
         meaning, hint, transient = "the backup drive has become read-only", "Check the drive: dmesg tells why.", False
-    said = f" It said: {complaints.kept[-1]}" if complaints.kept else ""
+    elif any(_LIES.search(line) for line in telling):
+        meaning, hint, transient = "the host lists what it was not asked for", IS_IT_YOURS, False
+        code = "lies"
+    said = f" It said: {[*complaints.kept[-1:], *telling][-1]}" if complaints.kept else ""
     return RunFailed(f"rsync ended with code {exit_code}: {meaning}.{said}", hint, code=code, transient=transient)

@@ -31,6 +31,7 @@ from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread, to_the_end
 from shared.domain.errors import RunFailed
 from shared.domain.events import Quality, SnapshotCompleted
+from shared.domain.host_state import CLOCKS_DIFFER
 from shared.domain.ids import event_id
 from shared.domain.names import snapshot_name
 
@@ -54,6 +55,11 @@ class Run:
     recent: Sequence[StoredSnapshot]
 
 
+def before(snapshots: Sequence[StoredSnapshot], slot: datetime) -> list[StoredSnapshot]:
+    """Those that a run of a slot goes on from: not what a clock that was wrong has dated after it."""
+    return [snapshot for snapshot in snapshots if snapshot.marker.event.slot <= slot]
+
+
 def choose_base(snapshots: Sequence[StoredSnapshot]) -> StoredSnapshot | None:
     """The newest snapshot that is not suspect. One with unreadable files serves as well: rsync compares each file."""
     usable = [snapshot for snapshot in snapshots if snapshot.quality is not Quality.SUSPECT]
@@ -75,7 +81,7 @@ async def take_snapshot(
                 stack.enter_context(being_read(run.folder, run.base))
             work.mkdir(0o700)
             base_name = run.base.name if run.base else None
-            wish = Transfer(connection, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
+            wish = Transfer(connection, run.store, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
             async with _written_back(partial, clock) as all_moved:
                 moved = await transfer(wish, ability, clock, report)
                 all_moved.set()
@@ -84,7 +90,8 @@ async def take_snapshot(
             await in_thread(_sync, before_all_writes)
             event = describe(run, moved, compared, clock.monotonic() - started)
             run.store.check()
-            await to_the_end(run.folder.complete, run.id, Marker(event_id(run.id, steps.COMPLETED), event))
+            marker = Marker(event_id(run.id, steps.COMPLETED), event)
+            await to_the_end(run.folder.complete, run.id, marker, clock.now() + CLOCKS_DIFFER)
         finally:
             await in_thread(run.folder.remove_partials)
     return event, compared

@@ -17,17 +17,25 @@ import msgspec
 
 from services.snapshotter import rsync, sandbox
 from services.snapshotter.connection import Connection
+from services.snapshotter.failure import FREE_SOME
 from services.snapshotter.output import OutputReader, Progress, Totals
 from services.snapshotter.rsync import Ability, Complaints, Verdict
 from shared.adapters import filesystem, process
 from shared.adapters.clock import SystemClock
-from shared.adapters.store import HostFolder
+from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread
 from shared.domain.errors import RunFailed
+from shared.domain.room import why_running_out
 
 PROGRESS_SECONDS: Final = 5.0
 STALL_SECONDS: Final = 1800.0
 """rsync has a time limit of its own, which the other side can switch off; this one it cannot."""
+LEAST_BYTES: Final = 1024**2
+LEAST_FILES: Final = 100
+"""In so long, one of both has to come: a byte a minute would keep the worker from all other hosts for ever."""
+
+MEMORY_SHARE: Final = 0.5
+"""Of this machine's memory: a host may name files without end, and rsync remembers each of them."""
 
 PIPE_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 256 * 1024
@@ -44,6 +52,7 @@ class Transfer:
     """What is to be moved: from where, into which fresh directory of the host's folder, sharing with which base."""
 
     connection: Connection
+    store: Store
     folder: HostFolder
     partial: Path
     base: str | None
@@ -77,7 +86,7 @@ async def _attempt(wish: Transfer, ability: Ability, clock: SystemClock, report:
     token = secrets.token_hex(8) + " "
     reader = OutputReader(token.encode())
     complaints = Complaints()
-    command = _command(wish, ability, token)
+    command = process.with_little_memory(_command(wish, ability, token), MEMORY_SHARE)
     with contextlib.ExitStack() as output:
         read_end, write_end = _pipe(output)
         running = await process.start(
@@ -89,7 +98,7 @@ async def _attempt(wish: Transfer, ability: Ability, clock: SystemClock, report:
         )
         write_end.close()  # so that the end of rsync is the end of the pipe
         async with running:
-            await _read(read_end.fileno(), reader, wish.raw_list, clock, report)
+            await _read(read_end.fileno(), reader, wish, clock, report)
             exit_code = await running.wait()
     complaints.end()
     verdict = rsync.judge(exit_code, complaints)
@@ -153,10 +162,10 @@ async def _gathered(pipe: int) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _read(pipe: int, reader: OutputReader, raw_list: Path, clock: SystemClock, report: Report) -> None:
+async def _read(pipe: int, reader: OutputReader, wish: Transfer, clock: SystemClock, report: Report) -> None:
     reported = clock.monotonic()
-    chunks = _gathered(pipe)
-    with raw_list.open("wb") as kept:
+    chunks, pace = _gathered(pipe), Pace(reported)
+    with wish.raw_list.open("wb") as kept:
         while True:
             try:
                 async with asyncio.timeout(STALL_SECONDS):
@@ -168,9 +177,32 @@ async def _read(pipe: int, reader: OutputReader, raw_list: Path, clock: SystemCl
             if not chunk:
                 return
             kept.write(reader.take(chunk))
+            pace.check(clock.monotonic(), reader)
             if clock.monotonic() - reported >= PROGRESS_SECONDS:
                 reported = clock.monotonic()
+                if reason := why_running_out(wish.store.room()):
+                    raise RunFailed(reason, FREE_SOME, code=rsync.NO_ROOM)
                 await report(reader.entries, reader.progress)
+
+
+class Pace:
+    """Whether a transfer gets on."""
+
+    def __init__(self, now: float) -> None:
+        self._since, self._bytes, self._files = now, 0, 0
+
+    def check(self, now: float, reader: OutputReader) -> None:
+        """Raise RunFailed when hardly anything came for as long as nothing may come."""
+        moved, files = reader.progress.transferred_bytes, reader.entries
+        if moved - self._bytes >= LEAST_BYTES or files - self._files >= LEAST_FILES:
+            self._since, self._bytes, self._files = now, moved, files
+        elif now - self._since >= STALL_SECONDS:
+            raise RunFailed(
+                f"Hardly anything moved for {STALL_SECONDS / 60:g} minutes: {moved - self._bytes:,} bytes.",
+                "Is the network all right? Other hosts wait meanwhile.",
+                code="stalled",
+                transient=True,
+            )
 
 
 def _emptied(wish: Transfer) -> Transfer:

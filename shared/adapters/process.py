@@ -49,6 +49,12 @@ def dying_with_parent(argv: Sequence[str], *, signal_name: str = "KILL", user: s
     return [*wrapped, "--", *argv]
 
 
+def with_little_memory(argv: Sequence[str], share: float) -> list[str]:
+    """The command, allowed only a share of this machine's memory; asking for more it is refused, and says so."""
+    limit_bytes = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * share)
+    return ["prlimit", f"--data={limit_bytes}", "--", *argv]
+
+
 def user_group(user: str) -> str:
     """The numeric primary group of a local user. Raises KeyError when there is no such user."""
     import pwd  # noqa: PLC0415  # POSIX only, and only this function needs it

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -217,8 +218,10 @@ class HostFolder:
             filesystem.remove_tree(name, at=self.descriptor)
         return len(partials)
 
-    def complete(self, run: UUID, marker: Marker) -> None:
+    def complete(self, run: UUID, marker: Marker, upto: datetime | None = None) -> None:
         """Turn a run's synced tree into a snapshot, durably. Raises OSError; then it is not a snapshot.
+
+        `upto` is for the links, see point_links.
 
         The order is the promise: everything the marker vouches for is on the drive before the marker is, and the
         marker before the name (the caller has synced the file system).
@@ -227,11 +230,16 @@ class HostFolder:
             complete_tree(
                 f"{PARTIAL_PREFIX}{run}", marker.event.snapshot, marker, source_at=self.descriptor, target_at=hourly
             )
-        self.point_links()
+        self.point_links(upto)
 
-    def point_links(self) -> None:
-        """Point `current` to the newest complete snapshot and `latest` to the newest one that is not suspect."""
-        usable = [snapshot for snapshot in self.snapshots() if snapshot.quality is not Quality.SUSPECT]
+    def point_links(self, upto: datetime | None = None) -> None:
+        """Point `current` to the newest complete snapshot and `latest` to the newest one that is not suspect.
+
+        With `upto`, whatever is dated later counts only where there is nothing else: a clock was wrong then, and
+        both links would show that snapshot until its date has come.
+        """
+        kept = [snapshot for snapshot in self.snapshots() if snapshot.quality is not Quality.SUSPECT]
+        usable = [snapshot for snapshot in kept if upto is None or snapshot.marker.event.slot <= upto] or kept
         complete = [snapshot for snapshot in usable if snapshot.quality is Quality.COMPLETE]
         for link, candidates in (("current", complete), ("latest", usable)):
             if candidates and self.link_target(link) != (target := f"hourly/{candidates[-1].name}"):

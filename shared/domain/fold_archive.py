@@ -15,7 +15,7 @@ from shared.domain.events_archive import (
     GoldenDiscovered,
     GoldenFailed,
 )
-from shared.domain.fold_runs import end_run, progress, settle
+from shared.domain.fold_runs import begin, end_run, progress, settle
 from shared.domain.host_state import ArchiveState, GoldenState, HostState, RunState
 
 
@@ -25,6 +25,7 @@ def evolve_archives(host: HostState, event: object, recorded_us: int) -> bool:
         case ArchiveProgressed():
             progress(host.archive_run, event.run, event, event.members, event.read_bytes)
         case ArchiveStarted():
+            begin(host, Job.ARCHIVE, event.slot)
             host.archive_run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
         case ArchiveCompleted():
             _archived(host, event, recorded_us)

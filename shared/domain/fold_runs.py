@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from shared.domain.event import Job
 from shared.domain.events_archive import ArchiveProgressed
 from shared.domain.events_snapshot import SnapshotProgressed
 from shared.domain.host_state import HostState, RunState
+
+A_MOMENT: Final = timedelta(microseconds=1)
+WRONG_BY: Final = timedelta(days=1)
+"""Nobody settles a slot so much older than one before, unless that one was of a clock that was ahead."""
 
 
 def progress(
@@ -36,11 +41,21 @@ def end_run(
     return run
 
 
-def settle(host: HostState, job: Job, slot: datetime) -> None:
-    """Nothing is to be done for this slot any more. Slots only move forward."""
+def begin(host: HostState, job: Job, slot: datetime) -> None:
+    """A slot is claimed. Where a later one is settled already, a clock was wrong then: it counts no more."""
     settled = host.settled(job)
-    if settled is not None and slot <= settled:
-        return
+    if settled is not None and slot < settled:
+        _settle(host, job, slot - A_MOMENT)
+
+
+def settle(host: HostState, job: Job, slot: datetime) -> None:
+    """Nothing is to be done for this slot any more. Slots only move forward, but for those of a wrong clock."""
+    settled = host.settled(job)
+    if settled is None or slot > settled or settled - slot > WRONG_BY:
+        _settle(host, job, slot)
+
+
+def _settle(host: HostState, job: Job, slot: datetime) -> None:
     match job:
         case Job.SNAPSHOT:
             host.settled_slot = slot

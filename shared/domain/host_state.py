@@ -21,6 +21,8 @@ from shared.domain.names import parse_snapshot_name
 from shared.domain.restore_state import RestoreState
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""How far the clocks of an installation may be apart without anybody wondering."""
 
 
 class SnapshotState(msgspec.Struct, gc=False, tag=True):
@@ -126,7 +128,8 @@ class HostState(msgspec.Struct):
     """What is known of one host. `version` is that of its event stream; `trash` is keyed `kind/name`.
 
     `run` is the newest of the snapshot job. `clock_doubt_us` is when the clock was seen to jump and nobody has said
-    since that it is right. `confirmed` are the removals a person agreed to at `confirmed_us`; `undeleted` says when
+    since that it is right, `clock_trusted_us` when somebody last said so. `confirmed` are the removals a person
+    agreed to at `confirmed_us`; `undeleted` says when
     (µs) which points came back from the trash. `outcomes` counts the runs ("snapshot failed") and `hours` tells of the
     last hours (since 1970, UTC) whether a snapshot went well (1) or wrong (2) in them; see tally.
     """
@@ -157,6 +160,7 @@ class HostState(msgspec.Struct):
     confirmed: tuple[str, ...] = ()
     confirmed_us: int = 0
     clock_doubt_us: int | None = None
+    clock_trusted_us: int = 0
     undeleted: dict[str, int] = {}
     restores: dict[str, RestoreState] = {}
     outcomes: dict[str, int] = {}
@@ -210,10 +214,14 @@ class HostState(msgspec.Struct):
             case Job.RESTORE:
                 return None  # it has no slots: what is asked for is done, however old
 
-    def is_settled(self, job: Job, slot: datetime) -> bool:
-        """Whether nothing is to be done for this slot any more."""
+    def is_settled(self, job: Job, slot: datetime, now: datetime) -> bool:
+        """Whether nothing is to be done for this slot any more.
+
+        A slot to come was settled by a clock that was wrong; counted, it would keep the host from being backed up
+        until then.
+        """
         settled = self.settled(job)
-        return settled is not None and slot <= settled
+        return settled is not None and slot <= settled <= now + CLOCKS_DIFFER
 
     def attempts_at(self, slot: datetime, job: Job = Job.SNAPSHOT) -> int:
         """How often this slot was tried."""

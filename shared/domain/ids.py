@@ -7,6 +7,7 @@ has the same id with n in those bits.
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 MAX_STEP = 0xFFFF
@@ -18,6 +19,11 @@ def run_id(unix_ms: int, random_bits: int) -> UUID:
     rand_b = random_bits & ((1 << 46) - 1)
     value = (unix_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b << 16
     return UUID(int=value)
+
+
+def moment_of_run(run: UUID) -> datetime:
+    """When a run began, by the clock of its worker."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=run.int >> 80)
 
 
 def event_id(run: UUID, step: int) -> UUID:

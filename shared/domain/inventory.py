@@ -9,7 +9,8 @@ from typing import Final
 from shared.domain.errors import NameRefused
 from shared.domain.event import Kind, Quality
 from shared.domain.events import Recorded, SettingsChanged
-from shared.domain.host_state import HostState, TrashedPoint, moment_of, point_key
+from shared.domain.host_state import CLOCKS_DIFFER, HostState, TrashedPoint, moment_of, point_key
+from shared.domain.ids import moment_of_run
 from shared.domain.names import parse_snapshot_name
 from shared.domain.projection import CLOCK_JUMP_US
 from shared.domain.restore_points import Facts, Hold, Point
@@ -17,7 +18,6 @@ from shared.domain.restore_points import Facts, Hold, Point
 UNDELETED_FOR: Final = timedelta(days=30)
 """What a person brought back from the trash is left alone for so long."""
 
-CLOCKS_DIFFER: Final = timedelta(minutes=5)
 POLICY_SETTINGS: Final = (
     "HOURLY_RETENTION_HOURS",
     "DAILY_RETENTION_DAYS",
@@ -65,7 +65,8 @@ def hold_of(state: HostState) -> Hold | None:
 def clock_doubt(state: HostState, now: datetime) -> str:
     """Why the clock is not to be trusted with deleting anything; empty when it is."""
     heard = moment_of(state.recorded_us)
-    if now < heard - CLOCKS_DIFFER:
+    # A log that has heard of a time to come stands still until then, and a clock that is behind removes nothing early.
+    if now < heard - CLOCKS_DIFFER and state.recorded_us != state.clock_trusted_us:
         return f"the clock says {now:%Y-%m-%d %H:%M} UTC, but the log has heard something at {heard:%Y-%m-%d %H:%M} UTC"
     if state.clock_doubt_us is not None:
         at = moment_of(state.clock_doubt_us)
@@ -95,9 +96,18 @@ def purgeable(
 ) -> list[TrashedPoint]:
     """What has lain in the trash for longer than the grace period, oldest first, and is not held."""
     due = [
-        trashed for trashed in trash.values() if now - trashed.trashed_at > grace and not _is_held(trashed, hold, trash)
+        trashed
+        for trashed in trash.values()
+        if now - _lying_since(trashed, now) > grace and not _is_held(trashed, hold, trash)
     ]
     return sorted(due, key=lambda trashed: trashed.trashed_us)
+
+
+def _lying_since(trashed: TrashedPoint, now: datetime) -> datetime:
+    """When a point came into the trash; where the log's time is one to come, as the clock of its run had it."""
+    if trashed.trashed_at <= now + CLOCKS_DIFFER:
+        return trashed.trashed_at
+    return moment_of_run(trashed.run)
 
 
 def _is_held(trashed: TrashedPoint, hold: Hold | None, trash: Mapping[str, TrashedPoint]) -> bool:

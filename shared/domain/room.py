@@ -8,6 +8,8 @@ import msgspec
 
 RESERVE_SHARE: Final = 0.02
 """A drive is never filled beyond this share of it: the log's spool and a file system both need room to work."""
+LAST_SHARE: Final = 0.01
+"""A run that turns out larger than was foreseen is stopped here: it is the half of the reserve."""
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -43,6 +45,15 @@ def why_no_room(room: Room, need: Need) -> str:
                 f"in reserve), and {need.inodes:,} are needed: {need.grounds}."
             )
     return ""
+
+
+def why_running_out(room: Room) -> str:
+    """Why a run under way has to stop before it takes the last of a drive from all others; empty when it need not."""
+    least_bytes, least_inodes = (int(total * LAST_SHARE) for total in (room.total_bytes, room.total_inodes))
+    if room.free_bytes >= least_bytes and (room.free_inodes is None or room.free_inodes >= least_inodes):
+        return ""
+    inodes = "" if room.free_inodes is None else f" and {room.free_inodes:,} inodes"
+    return f"The run was stopped: with only {size(room.free_bytes)}{inodes} left, no other host could be backed up."
 
 
 def why_over_quota(used_bytes: int, quota_bytes: int | None, need: Need) -> str:

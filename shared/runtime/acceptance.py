@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
-from typing import Final
 
 from shared.adapters.clock import SystemClock
 from shared.adapters.store import Store
 from shared.config import HostSettings, Settings
 from shared.domain.errors import MessageRefused
+from shared.domain.host_state import CLOCKS_DIFFER
 from shared.domain.messages import Tick
-
-CLOCKS_DIFFER: Final = timedelta(minutes=5)
-"""How far the clocks of scheduler and worker may be apart."""
 
 log = logging.getLogger(__name__)
 

@@ -40,13 +40,18 @@ async def provision(
     Raises LogUnavailable, LogRefused, SchemaMismatch and BusUnavailable.
     """
     applied = await provision_log(admin_dsn, passwords or {})
+    await provision_bus(settings, nats_url)
+    return Provisioned(tuple(applied))
+
+
+async def provision_bus(settings: Settings, nats_url: str) -> None:
+    """The bus part of it. Raises BusUnavailable."""
     bus = await Bus.connect(nats_url, "provision")
     try:
         stores = {settings.store, *(host.store for host in settings.hosts)}
         await bus.provision(stores, settings.timing.ack_wait_seconds)
     finally:
         await bus.close()
-    return Provisioned(tuple(applied))
 
 
 async def provision_log(admin_dsn: str, passwords: Mapping[str, str]) -> list[str]:

@@ -183,6 +183,11 @@ class NatsServer:
         self._server = server
         self.url = server.url
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._server.pid
+
     async def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         os.kill(self._server.pid, signal.SIGKILL)

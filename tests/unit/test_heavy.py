@@ -33,6 +33,12 @@ def test_who_asks_does_not_wait_but_gets_no_second_one_of_the_same_snapshot() ->
     assert why_no_archive("a", SLOT, made, 4, asked=True) == "snapshot a has an archive already"
 
 
+def test_an_archive_of_a_clock_that_was_ahead_holds_up_none() -> None:
+    made = [("a", SLOT), ("of 2038", SLOT.replace(year=2038))]
+    assert why_no_archive("b", SLOT + timedelta(hours=4), made, 4, asked=False) == ""
+    assert why_no_archive("b", SLOT + timedelta(hours=3), made, 4, asked=False) != ""
+
+
 def golden(
     slot: datetime, existing: set[str], *, day: int = 1, zone: ZoneInfo = UTC_ZONE, wanted: bool = True
 ) -> str | None:

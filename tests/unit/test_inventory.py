@@ -24,6 +24,7 @@ from shared.domain.events import (
     SnapshotCompleted,
 )
 from shared.domain.host_state import HostState
+from shared.domain.ids import run_id
 from shared.domain.inventory import POLICY_SETTINGS, clock_doubt, facts_of_log, policy_changed_at, purgeable
 from shared.domain.names import snapshot_name
 from shared.domain.projection import evolve_host
@@ -195,3 +196,22 @@ def test_what_is_held_stays_in_the_trash_too() -> None:
     trash, now = in_trash(SLOT, SLOT + HOUR, SLOT + 2 * HOUR).trash, SLOT + 5 * DAY
     for pinned, purged in ((snapshot_name(SLOT + HOUR), 1), (snapshot_name(SLOT), 2), ("nonsense", 0), (None, 0)):
         assert len(purgeable(trash, DAY, Hold("why", pinned), now)) == purged
+
+
+def test_a_log_whose_time_is_one_to_come_is_doubted_until_somebody_says_that_the_clock_is_right() -> None:
+    state, ahead = HostState(), SLOT.replace(year=2038)
+    heard: list[AnyEvent] = [build(HostFoundOffline), build(ClockTrusted), build(HostFoundOffline)]
+    for version, event in enumerate(heard, start=1):
+        evolve_host(state, at(ahead, event, version))
+        assert (clock_doubt(state, SLOT) == "") is (version > 1)
+    evolve_host(state, at(ahead + HOUR, build(HostFoundOffline), 4))
+    assert clock_doubt(state, SLOT) != ""
+
+
+def test_what_was_thrown_away_at_a_time_to_come_lies_there_since_its_run_began() -> None:
+    state, run = HostState(), run_id(int(SLOT.timestamp() * 1000), 7)
+    evolve_host(state, at(SLOT, build(SnapshotCompleted, slot=SLOT, snapshot=NAME), 1))
+    trashed = build(PointTrashed, run=run, kind=Kind.SNAPSHOT, point=NAME)
+    evolve_host(state, at(SLOT.replace(year=2038), trashed, 2))
+    assert purgeable(state.trash, DAY, None, SLOT + 23 * HOUR) == []
+    assert len(purgeable(state.trash, DAY, None, SLOT + 25 * HOUR)) == 1

@@ -36,7 +36,7 @@ from shared.domain.events import (
 )
 from shared.domain.host_state import HostState, RunState
 from shared.domain.names import snapshot_name
-from shared.domain.projection import State, evolve, replay
+from shared.domain.projection import State, evolve, evolve_host, replay
 from tests.support.builders import EVENT_TYPES, RUN, SLOT, STORE_UUID, build, recorded
 
 RUNS = [UUID(int=RUN.int + (number << 16)) for number in range(3)]
@@ -110,7 +110,7 @@ def test_two_replays_share_nothing(history: list[Recorded]) -> None:
 
 
 @given(histories())
-def test_a_settled_slot_never_goes_back(history: list[Recorded]) -> None:
+def test_a_settled_slot_goes_back_only_for_who_claims_an_earlier_one(history: list[Recorded]) -> None:
     state = State()
     settled: dict[str, datetime] = {}
     for event in history:
@@ -118,7 +118,7 @@ def test_a_settled_slot_never_goes_back(history: list[Recorded]) -> None:
         for name, host in state.hosts.items():
             if name in settled:
                 assert host.settled_slot is not None
-                assert host.settled_slot >= settled[name]
+                assert host.settled_slot >= settled[name] or isinstance(event.event, SnapshotStarted)
             if host.settled_slot is not None:
                 settled[name] = host.settled_slot
 
@@ -289,3 +289,20 @@ def test_a_run_that_made_only_a_golden_copy_ends_with_its_skipped_slot() -> None
     other = host_after(*made, build(SlotSkipped, job=Job.ARCHIVE, slot=SLOT + timedelta(hours=4))).archive_run
     assert other is not None
     assert other.outcome == "running"
+
+
+def test_what_a_clock_that_was_ahead_has_settled_is_settled_no_more_once_an_earlier_slot_is_claimed() -> None:
+    ahead = SLOT.replace(year=2038)
+    state = HostState()
+    evolve_host(state, recorded(build(SnapshotCompleted, slot=ahead, snapshot=snapshot_name(ahead))))
+    evolve_host(state, recorded(build(SnapshotStarted, run=RUN, slot=SLOT), 2, version=2))
+    assert not state.is_settled(Job.SNAPSHOT, SLOT, SLOT)
+    evolve_host(state, recorded(build(SnapshotFailed, run=RUN, slot=SLOT, final=True), 3, version=3))
+    assert state.settled(Job.SNAPSHOT) == SLOT
+    assert state.is_settled(Job.SNAPSHOT, SLOT, SLOT)
+
+
+def test_a_slot_to_come_is_not_settled_whatever_the_log_says() -> None:
+    state = HostState(settled_slot=SLOT + timedelta(hours=2))
+    assert not state.is_settled(Job.SNAPSHOT, SLOT, SLOT)
+    assert state.is_settled(Job.SNAPSHOT, SLOT, SLOT + timedelta(hours=2))

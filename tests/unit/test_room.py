@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.room import RESERVE_SHARE, Need, Room, why_no_room, why_over_quota
+from shared.domain.room import RESERVE_SHARE, Need, Room, why_no_room, why_over_quota, why_running_out
 
 GIB = 1024**3
 sizes = st.integers(0, 10**15)
@@ -60,3 +60,9 @@ def test_a_quota_counts_what_is_used_and_what_is_needed() -> None:
     assert why_over_quota(5 * GIB, 7 * GIB, Need(2 * GIB, 0, "x")) == ""
     reason = why_over_quota(5 * GIB, 7 * GIB, Need(2 * GIB + 1, 0, "the first archive"))
     assert reason == "The host uses 5.0 GiB of its quota of 7.0 GiB, and 2.0 GiB are needed: the first archive."
+
+
+def test_a_run_under_way_stops_before_it_has_taken_the_last_of_the_drive() -> None:
+    assert why_running_out(room(free=10 * GIB)) == why_running_out(room(inodes=None)) == ""
+    assert "10.0 GiB" in why_running_out(room(free=10 * GIB - 1))
+    assert "99,999 inodes" in why_running_out(room(inodes=99_999))

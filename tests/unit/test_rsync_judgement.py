@@ -254,3 +254,16 @@ def test_what_a_shell_of_the_host_says_does_not_spoil_a_good_transfer() -> None:
     noise = b"bash: warning: setlocale: LC_ALL: cannot change locale\nmktemp: No space left on device\n"
     assert judge(0, heard(noise)) == Verdict(warnings=tuple(noise.decode().splitlines()))
     assert outcome(23, b"bash: warning: setlocale\n", UNREADABLE) == "degraded"
+
+
+LIES = b"ERROR: rejecting unrequested file-list name: /etc\n"
+PIPE = b"rsync: [Receiver] write error: Broken pipe (32)\n"
+
+
+def test_a_host_that_lists_what_nobody_asked_for_is_called_so_and_not_too_old() -> None:
+    with pytest.raises(RunFailed) as failed:
+        judge(4, heard(LIES, PIPE))
+    assert failed.value.code == "lies"
+    assert not failed.value.transient
+    assert "/etc" in failed.value.message
+    assert "somebody else" in failed.value.hint
