@@ -1,0 +1,368 @@
+"""The model: what must hold whatever happens, told once more in words of its own, and looked at all the time.
+
+It shares no rule with the product. It hears every event as it is recorded, sees every move on the drive as it is made,
+and knows what each host really had when a transfer read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import msgspec
+
+from shared.domain.events import Recorded
+from tests.faults.simulation.disk import Drive, FakeFcntl, Inode
+from tests.faults.simulation.loop import here
+from tests.faults.simulation.parts import contents, packed
+
+if TYPE_CHECKING:
+    from tests.faults.simulation.world import World
+
+PLACES: Final = {"hourly": "snapshot", "archives": "archive", "monthly": "golden"}
+MARKER: Final = ".snapshot_complete"
+DAY: Final = timedelta(days=1)
+DOUBT: Final = timedelta(days=3)
+OUTCOMES: Final = frozenset({"Completed", "Failed", "Abandoned", "Cancelled"})
+POLICY: Final = ("HOURLY_RETENTION_HOURS", "DAILY_RETENTION_DAYS", "RETENTION_MONTHS", "TAR_RETENTION_DAYS", "TZ")
+
+
+@dataclass
+class Known:
+    """What the model has heard of a host."""
+
+    heard: datetime | None = None
+    doubted: bool = False
+    held: bool = False
+    pinned: datetime | None = None
+    confirmed: frozenset[str] = frozenset()
+    confirmed_at: datetime | None = None
+    undeleted: dict[str, datetime] = field(default_factory=dict)
+    trashed: dict[str, datetime] = field(default_factory=dict)
+    ordered: set[tuple[str, str]] = field(default_factory=set)
+    present: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A restore point on the drive, by its marker or record."""
+
+    key: str
+    name: str
+    slot: datetime
+    quality: str
+    record: dict[str, Any]
+    inode: Inode
+
+
+class Watch:
+    """Looks at everything. What it finds wrong goes to `world.wrong`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._contents: dict[str, dict[str, bytes]] = {}
+        self._made: dict[tuple[str, str], dict[str, bytes]] = {}
+        self._writers: Counter[tuple[str, str]] = Counter()
+        self.known: defaultdict[str, Known] = defaultdict(Known)
+        self.runs: defaultdict[str, list[str]] = defaultdict(list)
+        self.settled: Counter[tuple[str, str, str]] = Counter()
+        self._policy: dict[str, str] = {}
+        self._policy_at: datetime | None = None
+        self._removed: Counter[str] = Counter()
+        self._points_at_start: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
+        self.missing: set[tuple[str, str]] = set()
+
+    # What is heard.
+
+    def heard(self, recorded: Recorded) -> None:
+        """An event was recorded."""
+        kind = type(recorded.event).__name__
+        self.counts[kind] += 1
+        at = datetime.fromtimestamp(recorded.recorded_us / 1e6, UTC)
+        body = msgspec.to_builtins(recorded.event)
+        self._world.trace("event", recorded.stream, json.dumps(body, sort_keys=True))
+        if kind == "SettingsChanged":
+            if set(body["changed"]) & set(POLICY):
+                self._policy_at = at
+            self._policy = {name: body["settings"][name] for name in POLICY}
+        if not recorded.stream.startswith("host-"):
+            return
+        host = recorded.stream.removeprefix("host-")
+        known = self.known[host]
+        if known.heard is not None and at - known.heard > DOUBT:
+            known.doubted = True
+        known.heard = at
+        self._fold(host, known, kind, body, at)
+        self._count(host, kind, body)
+
+    def _fold(self, host: str, known: Known, kind: str, body: dict[str, Any], at: datetime) -> None:
+        key = f"{body['kind']}/{body['point']}" if "point" in body else ""
+        match kind:
+            case "HoldPlaced":
+                known.held, known.pinned = True, None if body["pinned"] is None else _instant(body["pinned"])
+            case "HoldReleased":
+                known.held = False
+            case "ClockTrusted":
+                known.doubted = False
+            case "PlanConfirmed":
+                known.confirmed, known.confirmed_at = frozenset(body["points"]), at
+            case "PointUndeleted":
+                known.undeleted[key] = at
+                known.trashed.pop(key, None)
+                known.present.add(key)
+            case "PointTrashed":
+                known.trashed[key] = at
+                known.present.discard(key)
+            case "RemovalOrdered":
+                known.ordered.add((str(body["run"]), key))
+            case "PointPurged":
+                known.undeleted.pop(key, None)
+                known.trashed.pop(key, None)
+            case "SnapshotCompleted" | "SnapshotDiscovered":
+                self._appeared(host, known, f"snapshot/{body['snapshot']}")
+            case "ArchiveCompleted" | "ArchiveDiscovered":
+                self._appeared(host, known, f"archive/{body['archive']}")
+            case "GoldenCompleted" | "GoldenDiscovered":
+                self._appeared(host, known, f"golden/{body['golden']}")
+
+    def _appeared(self, host: str, known: Known, key: str) -> None:
+        if key in known.present:
+            self._world.wrong(f"{key} of {host} was recorded twice")
+        known.present.add(key)
+
+    def _count(self, host: str, kind: str, body: dict[str, Any]) -> None:
+        job = next((job for job in ("Snapshot", "Archive", "Retention") if kind.startswith(job)), "")
+        outcome = kind.removeprefix(job)
+        if job and outcome in OUTCOMES | {"Started"} and "run" in body:
+            kinds = self.runs[str(body["run"])]
+            kinds.append(outcome)
+            if len(kinds) > 2 or kinds.count("Started") > 1 or (len(kinds) == 2 and "Started" not in kinds):
+                self._world.wrong(f"the {job} run {body['run']} of {host} went {kinds}")
+        final = outcome in {"Completed", "Cancelled"} or (outcome == "Failed" and body["final"])
+        if kind == "SlotSkipped" or (job and final):
+            slot = (body["job"] if kind == "SlotSkipped" else job.lower(), host, str(body["slot"]))
+            self.settled[slot] += 1
+            if self.settled[slot] > 1:
+                self._world.wrong(f"the slot {slot} was settled twice, now by {kind}")
+
+    # What is written.
+
+    @contextmanager
+    def writing(self, host: str, job: str) -> Iterator[None]:
+        """Somebody writes for this host and job; the only one, or it is wrong."""
+        if self._writers[host, job]:
+            self._world.wrong(f"two writers of {job} on {host}")
+        self._writers[host, job] += 1
+        try:
+            yield
+        finally:
+            self._writers[host, job] -= 1
+
+    def transferred(self, run: str, files: dict[str, str]) -> None:
+        """A transfer has moved these files."""
+        self._contents[run] = {name: text.encode() for name, text in sorted(files.items())}
+
+    def host_of(self, tree: Inode) -> str:
+        """Whose snapshot a tree is."""
+        for host, folder in self._hosts(self._world.main):
+            if tree in folder.entries["hourly"].entries.values():
+                return host
+        raise AssertionError("what is packed is no snapshot")
+
+    def _hosts(self, drive: Drive) -> list[tuple[str, Inode]]:
+        return [(name, inode) for name, inode in drive.root.entries.items() if "hourly" in inode.entries]
+
+    # What is moved.
+
+    def moved(self, drive: Drive, old_parent: Inode, old: str, parent: Inode, name: str, inode: Inode) -> None:
+        """Something is about to be renamed."""
+        for host, folder in self._hosts(drive):
+            for place, kind in PLACES.items():
+                where = folder.entries[place]
+                if old_parent is where and parent is not where and not _is_part(old):
+                    self._removing(drive, host, folder, kind, name, inode)
+
+    def unlinked(self, drive: Drive, parent: Inode, name: str, inode: Inode) -> None:
+        """Something is about to be unlinked."""
+        if name != MARKER:
+            return
+        for host, folder in self._hosts(drive):
+            for place in ("hourly", "monthly"):
+                for point, tree in folder.entries[place].entries.items():
+                    if tree is parent and not point.startswith("."):
+                        self._world.wrong(f"the marker of {place}/{point} of {host} was removed in its place")
+            for run in folder.entries[".trash"].entries.values():
+                for kind, bin_ in run.entries.items():
+                    for point, tree in bin_.entries.items():
+                        if tree is parent:
+                            self._purging(host, f"{kind}/{point}")
+
+    def _purging(self, host: str, key: str) -> None:
+        known, now = self.known[host], self._world.wall()
+        at = known.trashed.get(key)
+        self.counts["purged"] += 1
+        if at is None:
+            self._world.wrong(f"{key} of {host} is purged, and the log does not know that it is in the trash")
+        elif min(now, known.heard or now) - at <= timedelta(hours=here_settings().trash_hours):
+            self._world.wrong(f"{key} of {host} is purged after {now - at} only")
+        if known.held and (known.pinned is None or _slot_of(key) <= known.pinned):
+            self._world.wrong(f"{key} of {host} is purged although it is held")
+        if self._in_doubt(known, now):
+            self._world.wrong(f"{key} of {host} is purged although the clock is in doubt")
+
+    def _in_doubt(self, known: Known, now: datetime) -> bool:
+        if known.heard is None:
+            return False
+        return known.doubted or now < known.heard - timedelta(minutes=5) or now - known.heard > DOUBT
+
+    def points(self, host: str, folder: Inode) -> list[Found]:
+        """Every restore point on a drive that bears its marker."""
+        found = []
+        for name, tree in folder.entries["hourly"].entries.items():
+            if (marker := tree.entries.get(MARKER)) is not None and marker.data:
+                record = json.loads(marker.data)["event"]
+                found.append(Found(f"snapshot/{name}", name, _instant(name), record["quality"], record, tree))
+        for name, tree in folder.entries["monthly"].entries.items():
+            if (marker := tree.entries.get(MARKER)) is not None and marker.data and not name.startswith("."):
+                record = json.loads(marker.data)["event"]
+                found.append(Found(f"golden/{name}", name, _instant(record["snapshot"]), "complete", record, tree))
+        place = folder.entries["archives"].entries
+        for name, file in place.items():
+            record_file = place.get(f".{name}.json")
+            if record_file is not None and record_file.data:
+                record = json.loads(record_file.data)["event"]
+                slot = max(_instant(record["snapshot"]), datetime.fromisoformat(record["slot"]))
+                found.append(Found(f"archive/{name}", name, slot, "complete", record, file))
+        return found
+
+    def _removing(self, drive: Drive, host: str, folder: Inode, kind: str, name: str, inode: Inode) -> None:
+        """A restore point goes to the trash: every guard is asked once more."""
+        key, now, known = f"{kind}/{name}", self._world.wall(), self.known[host]
+        self.counts["removed"] += 1
+        points = self.points(host, folder)
+        point = next((found for found in points if found.key == key), None)
+        if point is None:
+            return  # it bears no marker, so it is no restore point
+        for why in self._why_not(host, points, point, known, now):
+            self._world.wrong(f"{key} of {host} goes to the trash, {why} (it is {now:%Y-%m-%d %H:%M})")
+
+    def _why_not(self, host: str, points: list[Found], point: Found, known: Known, now: datetime) -> Iterator[str]:
+        ahead = now + timedelta(minutes=5)
+        complete = [other for other in points if other.key.startswith("snapshot/") and other.quality == "complete"]
+        left = [other for other in complete if other is not point and other.slot <= ahead]
+        if point in complete and sum(other.slot >= point.slot for other in left) < 3:
+            yield "and leaves fewer than three as new"
+        if point.slot > ahead:
+            yield "dated in the future"
+        if known.held and (known.pinned is None or point.slot <= known.pinned):
+            yield "although it is held"
+        if FakeFcntl.LOCK_SH in point.inode.locks.values():
+            yield "although it is in use"
+        if self._in_doubt(known, now):
+            yield "although the clock is in doubt"
+        if any(lost_host == host for lost_host, _ in self.missing):
+            yield "although another is missing on the drive"
+        if point.key in known.undeleted and now - known.undeleted[point.key] <= 30 * DAY:
+            yield "although somebody brought it back"
+        yield from self._by_policy(points, point, now)
+        yield from self._unagreed(host, points, point, known, now)
+
+    def _by_policy(self, points: list[Found], point: Found, now: datetime) -> Iterator[str]:
+        settings, age = here_settings(), now - point.slot
+        kind = point.key.split("/")[0]
+        if kind == "archive" and age <= settings.tar_retention_days * DAY:
+            yield "younger than archives are kept"
+        if kind == "golden" and age <= settings.retention_months * 28 * DAY:
+            yield "younger than golden copies are kept"
+        if kind != "snapshot":
+            return
+        if age <= timedelta(hours=settings.hourly_retention_hours):
+            yield "younger than all are kept"
+        same = [other for other in points if other.key.startswith("snapshot/") and other.quality == point.quality]
+        first = not any(other.slot.date() == point.slot.date() and other.slot < point.slot for other in same)
+        if point.quality == "complete" and first and age <= settings.daily_retention_days * DAY:
+            yield "the first of its day"
+
+    def _unagreed(self, host: str, points: list[Found], point: Found, known: Known, now: datetime) -> Iterator[str]:
+        orders = [run for run, key in known.ordered if key == point.key]
+        if not orders:
+            yield "and nobody ordered it"
+        agreed = known.confirmed_at is not None and timedelta() <= now - known.confirmed_at <= DAY
+        if agreed and point.key in known.confirmed:
+            return
+        described = here_settings().described()
+        if any(described[name] != self._policy.get(name) for name in POLICY):
+            yield "by a policy that is not in force"
+        if self._policy_at is not None and now - self._policy_at <= DAY:
+            yield "although the policy is younger than a day"
+        run = max(orders, default="")
+        there = self._points_at_start.setdefault(run, sum(other.slot <= now + timedelta(minutes=5) for other in points))
+        self._removed[run] += 1
+        if self._removed[run] > max(2, there / 10):
+            yield f"as number {self._removed[run]} of {there}"
+
+    # What is there.
+
+    def look(self, drive: Drive) -> None:
+        """Every restore point of a drive restores what its host had, and `current` leads to a complete one."""
+        for host, folder in self._hosts(drive):
+            points = self.points(host, folder)
+            for point in points:
+                self._verify(host, point)
+            link = folder.entries.get("current")
+            if link is not None:
+                name = link.data.decode().removeprefix("hourly/")
+                target = [point for point in points if point.key == f"snapshot/{name}"]
+                if not target or target[0].quality != "complete":
+                    self._world.wrong(f"current of {host} leads to {name}, which is no complete snapshot")
+
+    def _verify(self, host: str, point: Found) -> None:
+        kind = point.key.split("/")[0]
+        if kind == "snapshot":
+            had = self._contents[point.record["run"]]
+            self._made[host, point.name] = had
+            there = contents(point.inode)
+        else:
+            had = self._made.get((host, point.record["snapshot"]), {})
+            there = contents(point.inode) if kind == "golden" else {}
+            if kind == "archive":
+                if hashlib.sha256(point.inode.data).hexdigest() != point.record["sha256"]:
+                    self._world.wrong(f"{point.key} of {host} is not what its record says")
+                if had and point.inode.data != packed(had):
+                    self._world.wrong(f"{point.key} of {host} does not hold what the host had")
+                return
+        if had and there != had:
+            self._world.wrong(f"{point.key} of {host} does not hold what the host had: {there} is not {had}")
+
+
+def here_settings() -> Any:
+    """The settings of the process whose code this is."""
+    return here().settings  # type: ignore[attr-defined]
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") or name.endswith(".sha256")
+
+
+def _instant(name: str) -> datetime:
+    text = name.replace("_", "").replace("-", "")
+    return datetime.strptime(text.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+
+
+def _slot_of(key: str) -> datetime:
+    """The instant of a restore point by its name; the oldest there can be of a golden copy."""
+    kind, name = key.split("/", 1)
+    if kind == "archive":
+        name = name.split("_", 2)[2].split(".")[0]
+    return _instant(name if kind != "golden" else f"{name}-01")
+
+
+__all__ = ["UUID", "Watch"]
