@@ -34,7 +34,7 @@ from shared.domain.names import HostName
 
 DAY_SECONDS: Final = 24 * HOUR_SECONDS
 TRIGGER_ACK_WAIT: Final = 30.0
-FETCH_SECONDS: Final = 600.0
+FETCH_SECONDS: Final = 6 * 3600.0
 """A fetch that finds nothing lasts longer than the real one: nothing happens in between, and it costs nothing."""
 
 Hear = Callable[[str, bytes], Awaitable[None]]
@@ -69,7 +69,7 @@ class BusServer:
     sequence: int = 0
     away: bool = False
     history: deque[Message] = field(default_factory=lambda: deque(maxlen=20))
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changes: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def store(self, stream: str, subject: str, body: bytes, identity: str = "") -> Accepted:
         """Take a message in."""
@@ -83,16 +83,16 @@ class BusServer:
         self.history.append(made)
         if identity:
             self.ids[identity] = self.monotonic() + HOUR_SECONDS
-        self.wake()
+        self.wake(subject)
         return Accepted.STORED
 
-    def take(self, stream: str, matches: Callable[[str], bool], ack_wait: float) -> Message | None:
+    def take(self, stream: str, prefix: str, ack_wait: float) -> Message | None:
         """Hand out one of the messages that can be had; in any order."""
         now = self.monotonic()
         free = [
             message
             for message in self.messages.values()
-            if message.free_at <= now and message.stream == stream and matches(message.subject)
+            if message.free_at <= now and message.stream == stream and message.subject.startswith(prefix)
         ]
         if not free:
             return None
@@ -104,7 +104,6 @@ class BusServer:
         """Take a message away, whoever says so and however late."""
         message.gone = True
         self.messages.pop(message.sequence, None)
-        self.wake()
 
     def withdraw(self, subject: str) -> None:
         """Take the message of a subject away."""
@@ -119,10 +118,12 @@ class BusServer:
             self.cancels.clear()
         self.wake()
 
-    def wake(self) -> None:
-        """Let whoever waits look again."""
-        self.changed.set()
-        self.changed = asyncio.Event()
+    def wake(self, subject: str | None = None) -> None:
+        """Let whoever waits for this subject look again; without one, everybody."""
+        for name, changed in list(self.changes.items()):
+            if subject is None or subject.startswith(name):
+                changed.set()
+                del self.changes[name]
 
 
 class FakeDelivery:
@@ -153,7 +154,7 @@ class FakeDelivery:
         """Deliver it again later."""
         await self._bus.ask()
         self._message.free_at = self._bus.server.monotonic() + seconds
-        self._bus.server.wake()
+        self._bus.server.wake(self.subject)
         await self._bus.answered()
 
     async def reject(self, reason: str) -> None:
@@ -164,10 +165,10 @@ class FakeDelivery:
 class FakeInbox:
     """The messages of one consumer."""
 
-    def __init__(self, bus: FakeBus, stream: str, matches: Callable[[str], bool], ack_wait: float) -> None:
+    def __init__(self, bus: FakeBus, stream: str, name: str, ack_wait: float) -> None:
         self._bus = bus
         self._stream = stream
-        self._matches = matches
+        self._name = name
         self._ack_wait = ack_wait
 
     async def next(self) -> FakeDelivery | None:
@@ -178,8 +179,8 @@ class FakeInbox:
         except BusUnavailable:
             await asyncio.sleep(5.0)
             return None
-        changed = server.changed
-        message = server.take(self._stream, self._matches, self._ack_wait)
+        changed = server.changes.setdefault(self._name, asyncio.Event())
+        message = server.take(self._stream, self._name, self._ack_wait)
         if message is not None:
             return FakeDelivery(self._bus, message, self._ack_wait)
         try:
@@ -194,7 +195,7 @@ class FakeInbox:
         mine = [
             message.free_at
             for message in server.messages.values()
-            if message.stream == self._stream and self._matches(message.subject)
+            if message.stream == self._stream and message.subject.startswith(self._name)
         ]
         return min(FETCH_SECONDS, max(0.01, min(mine, default=float("inf")) - server.monotonic()))
 
@@ -289,9 +290,9 @@ class FakeBus:
         """The ticks of a job on a store."""
         assert tick_consumer(job, store)
         prefix = tick_subject(job, store, "")
-        return FakeInbox(self, TICKS, lambda subject: subject.startswith(prefix), self.server.ack_wait_seconds)
+        return FakeInbox(self, TICKS, prefix, self.server.ack_wait_seconds)
 
     def triggers(self) -> Any:
         """The wishes of people."""
         assert SCHEDULER
-        return FakeInbox(self, TRIGGERS, lambda _: True, TRIGGER_ACK_WAIT)
+        return FakeInbox(self, TRIGGERS, TRIGGER_SUBJECT, TRIGGER_ACK_WAIT)

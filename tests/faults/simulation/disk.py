@@ -168,10 +168,11 @@ class FakeOs:
 
     def __init__(self, disks: Disks) -> None:
         self._disks = disks
+        for name in dir(real_os):
+            if name in self.REAL or name.startswith(("O_", "ST_")) or name in {"R_OK", "W_OK", "X_OK", "F_OK"}:
+                setattr(self, name, getattr(real_os, name))
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.REAL or name.isupper() or name.startswith("ST_"):
-            return getattr(real_os, name)
         raise AttributeError(f"os.{name} is not simulated")
 
     def _at(self, descriptor: int | None) -> Opened | None:

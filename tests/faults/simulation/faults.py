@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from services.cli.trash import _undelete
 from services.retention.dry_run import foreseen
 from shared.adapters.jetstream import BusUnavailable
+from shared.adapters.store import Store
 from shared.domain.errors import BackupManagerError
 from shared.domain.events import ClockTrusted, HoldPlaced, HoldReleased, Job, NewEvent, PlanConfirmed
 from shared.domain.host_state import HostState
@@ -248,10 +250,20 @@ class Chaos:
             await _undelete(self._world.settings, host, self._random.choice(lying))
 
     async def confirm(self) -> None:
-        world, host = self._world, self._host().name
-        state = self._state(host)
-        from shared.adapters.store import Store
+        await self._confirm(self._host().name)
 
+    async def look_after(self) -> None:
+        """A person who looks at the plans every day and agrees to most of them."""
+        while True:
+            await asyncio.sleep(24 * HOUR)
+            for host in self._world.settings.hosts:
+                if self._random.random() < 0.7:
+                    with contextlib.suppress(BackupManagerError, OSError):
+                        await self._confirm(host.name)
+
+    async def _confirm(self, host: str) -> None:
+        world = self._world
+        state = self._state(host)
         store = Store.open(world.settings.backup_root, world.settings.store)
         try:
             recorded = world.logs.streams.get(SETTINGS_STREAM, [])

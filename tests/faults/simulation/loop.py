@@ -141,9 +141,11 @@ def _into(done: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, 
     try:
         result = func(*args)
     except BaseException as error:  # noqa: BLE001  # whatever a thread raises is its caller's
-        done.set_exception(error)
+        if not done.done():  # it died in there, and nobody waits any more
+            done.set_exception(error)
     else:
-        done.set_result(result)
+        if not done.done():
+            done.set_result(result)
 
 
 def start(loop: SimLoop, process: Process, work: Callable[[], Coroutine[Any, Any, _Result]]) -> asyncio.Task[_Result]:

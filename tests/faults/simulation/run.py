@@ -54,6 +54,7 @@ async def _story(world: World, days: int, *, faults: bool) -> None:
     ]
     chaos = Chaos(world)
     trouble = asyncio.create_task(chaos.go_on()) if faults else None
+    services.append(asyncio.create_task(chaos.look_after()))
     for _ in range(days):
         await asyncio.sleep(DAY_SECONDS)
         world.watch.look(world.main)

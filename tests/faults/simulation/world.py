@@ -268,7 +268,7 @@ class World:
 
     async def _delay(self, process: SimProcess) -> None:
         await process.gate()
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.3:
             await asyncio.sleep(self.random.random() * 0.2)
             await process.gate()
 
@@ -345,7 +345,7 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
             "OthersSync": lambda _: bool,
             "JobsUnderWay": lambda _: bool,
         },
-        services.scheduler.service: {**client, "secrets": secrets, "PASS_SECONDS": 900.0},
+        services.scheduler.service: {**client, "secrets": secrets, "PASS_SECONDS": 1200.0},
         services.snapshotter.admission: {"estimate": parts.estimate},
         services.snapshotter.handler: {
             "secrets": secrets,
@@ -360,8 +360,8 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
         services.snapshotter.service: {"find_ability": ability},
         services.snapshotter.upkeep: {"LOOK_SECONDS": 6 * 3600.0},
         services.cli.trash: {"session": SimpleNamespace(event_log=_session_log(world))},
-        shared.runtime.cancel: {"LOOK_AGAIN_SECONDS": 1200.0},
-        shared.runtime.outbox: {"Spool": FakeSpool, "RELAY_SECONDS": 900.0},
+        shared.runtime.cancel: {"LOOK_AGAIN_SECONDS": 3600.0},
+        shared.runtime.outbox: {"Spool": FakeSpool, "RELAY_SECONDS": 3600.0},
         shared.runtime.rejected: {"SystemClock": lambda: clock, "secrets": secrets},
     }
 
@@ -396,7 +396,7 @@ def held_places(world: World) -> frozenset[str]:
 def first_settings(random: Random) -> Settings:
     """An installation of five hosts. What is kept is short, so that a month sees a lot of removals."""
     hosts = tuple(
-        HostSettings(name=HostName(f"h{number}"), snapshot_interval_hours=random.choice((4, 6, 8, 12, 12, 24)))
+        HostSettings(name=HostName(f"h{number}"), snapshot_interval_hours=random.choice((6, 8, 12, 12, 24)))
         for number in range(HOSTS)
     )
     return Settings(
@@ -404,7 +404,7 @@ def first_settings(random: Random) -> Settings:
         data_dir=Path("/data"),
         store=STORE,
         hosts=hosts,
-        tar_interval_hours=random.choice((8, 12, 12, 24)),
+        tar_interval_hours=random.choice((12, 12, 24)),
         hourly_retention_hours=random.choice((24, 36, 48, 72)),
         daily_retention_days=random.randint(2, 6),
         retention_months=1,
