@@ -37,6 +37,9 @@ TRIGGER_ACK_WAIT: Final = 30.0
 FETCH_SECONDS: Final = 6 * 3600.0
 """A fetch that finds nothing lasts longer than the real one: nothing happens in between, and it costs nothing."""
 
+AWAY_SECONDS: Final = 120.0
+"""How long a client waits that did not reach the bus; in the product it is half a second."""
+
 Hear = Callable[[str, bytes], Awaitable[None]]
 
 
@@ -177,7 +180,7 @@ class FakeInbox:
         try:
             await self._bus.ask()
         except BusUnavailable:
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(AWAY_SECONDS)
             return None
         changed = server.changes.setdefault(self._name, asyncio.Event())
         message = server.take(self._stream, self._name, self._ack_wait)

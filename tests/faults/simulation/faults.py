@@ -143,12 +143,12 @@ class Chaos:
 
     async def log_away(self) -> None:
         self._world.logs.set_away(away=True)
-        await self._for(self._random.choice((1, 1, 12)))
+        await self._for(self._random.choice((1, 1, 6)))
         self._world.logs.set_away(away=False)
 
     async def bus_away(self) -> None:
         self._world.bus.away = True
-        await self._for(self._random.choice((1, 1, 12)))
+        await self._for(self._random.choice((1, 1, 6)))
         self._world.bus.away = False
         self._world.bus.wake()
 

@@ -47,6 +47,7 @@ import shared.adapters.trash
 import shared.runtime.cancel
 import shared.runtime.outbox
 import shared.runtime.rejected
+import shared.runtime.worker
 import shared.runtime.workplace
 from shared.adapters.jetstream import BusUnavailable
 from shared.adapters.store import Store
@@ -338,14 +339,14 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
     }  # fmt: skip
     return {
         **{module: {"os": os, **values} for module, values in with_os.items()},
-        services.archiver.handler: {"secrets": secrets},
-        services.retention.handler: {"secrets": secrets},
+        services.archiver.handler: {"secrets": secrets, "LOG_RETRY_SECONDS": 600.0},
+        services.retention.handler: {"secrets": secrets, "LOG_RETRY_SECONDS": 600.0},
         services.retention.purge: {
             "remove_tree": parts.remove_tree,
             "OthersSync": lambda _: bool,
             "JobsUnderWay": lambda _: bool,
         },
-        services.scheduler.service: {**client, "secrets": secrets, "PASS_SECONDS": 1200.0},
+        services.scheduler.service: {**client, "secrets": secrets, "PASS_SECONDS": 1200.0, "LOG_RETRY_SECONDS": 120.0, "WISH_RETRY_SECONDS": 60.0},
         services.snapshotter.admission: {"estimate": parts.estimate},
         services.snapshotter.handler: {
             "secrets": secrets,
@@ -362,6 +363,7 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
         services.cli.trash: {"session": SimpleNamespace(event_log=_session_log(world))},
         shared.runtime.cancel: {"LOOK_AGAIN_SECONDS": 3600.0},
         shared.runtime.outbox: {"Spool": FakeSpool, "RELAY_SECONDS": 3600.0},
+        shared.runtime.worker: {"BUSY_RETRY_SECONDS": 150.0, "ERROR_RETRY_SECONDS": 300.0},
         shared.runtime.rejected: {"SystemClock": lambda: clock, "secrets": secrets},
     }
 
