@@ -17,7 +17,6 @@ from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.messages import Cancel, Trigger
 from shared.domain.names import SETTINGS_STREAM, host_stream
-from shared.domain.projection import replay
 from tests.faults.simulation.loop import start
 from tests.faults.simulation.parts import EXIT_CODES
 from tests.faults.simulation.world import SimProcess, changed
@@ -90,7 +89,7 @@ class Chaos:
         return self._random.choice(self._world.settings.hosts)
 
     def _state(self, host: str) -> HostState:
-        return replay([self._world.logs.events]).hosts.get(host, HostState())
+        return self._world.state.hosts.get(host, HostState())
 
     async def _tell(self, host: Any, fact: Any) -> None:
         log = self._world.log_of(self._world.root)

@@ -53,7 +53,9 @@ from shared.adapters.jetstream import BusUnavailable
 from shared.adapters.store import Store
 from shared.config import BusTiming, HostSettings, Settings
 from shared.domain.errors import BackupManagerError, LogUnavailable
+from shared.domain.events import Recorded
 from shared.domain.names import HostName, StoreName
+from shared.domain.projection import State, evolve
 from shared.runtime.service import first_of
 from tests.faults.simulation.bus import BusServer, FakeBus
 from tests.faults.simulation.disk import Disks, FakeFcntl, FakeLibc, FakeOs, FakePath
@@ -148,11 +150,16 @@ class World:
         self.processes: dict[int, SimProcess] = {}
         self.root = self.process("root")
         self.watch = Watch(self)
-        self.logs.heard = self.watch.heard
+        self.state = State()
+        self.logs.heard = self._heard
         self.disks.step = self.step
         self.disks.moved = self.watch.moved
         self.disks.unlinked = self.watch.unlinked
         self.loop.set_exception_handler(self._unheard)
+
+    def _heard(self, recorded: Recorded) -> None:
+        evolve(self.state, recorded)
+        self.watch.heard(recorded)
 
     # Time and chance.
 
@@ -398,7 +405,7 @@ def held_places(world: World) -> frozenset[str]:
 def first_settings(random: Random) -> Settings:
     """An installation of five hosts. What is kept is short, so that a month sees a lot of removals."""
     hosts = tuple(
-        HostSettings(name=HostName(f"h{number}"), snapshot_interval_hours=random.choice((6, 8, 12, 12, 24)))
+        HostSettings(name=HostName(f"h{number}"), snapshot_interval_hours=random.choice((8, 12, 24, 24)))
         for number in range(HOSTS)
     )
     return Settings(
@@ -406,7 +413,7 @@ def first_settings(random: Random) -> Settings:
         data_dir=Path("/data"),
         store=STORE,
         hosts=hosts,
-        tar_interval_hours=random.choice((12, 12, 24)),
+        tar_interval_hours=random.choice((12, 24, 24)),
         hourly_retention_hours=random.choice((24, 36, 48, 72)),
         daily_retention_days=random.randint(2, 6),
         retention_months=1,
