@@ -72,7 +72,7 @@ class Watch:
         self._writers: Counter[tuple[str, str]] = Counter()
         self.known: defaultdict[str, Known] = defaultdict(Known)
         self.runs: defaultdict[str, list[str]] = defaultdict(list)
-        self.settled: Counter[tuple[str, str, str]] = Counter()
+        self.settled: dict[tuple[str, str, str], str] = {}
         self._policy: dict[str, str] = {}
         self._policy_at: datetime | None = None
         self._removed: Counter[str] = Counter()
@@ -149,9 +149,10 @@ class Watch:
         final = outcome in {"Completed", "Cancelled"} or (outcome == "Failed" and body["final"])
         if kind == "SlotSkipped" or (job and final):
             slot = (body["job"] if kind == "SlotSkipped" else job.lower(), host, str(body["slot"]))
-            self.settled[slot] += 1
-            if self.settled[slot] > 1:
-                self._world.wrong(f"the slot {slot} was settled twice, now by {kind}")
+            before, self.settled[slot] = self.settled.get(slot, ""), str(body.get("code", kind))
+            # What waited in the spool of a drive that was away comes later than the word that it was away.
+            if before not in {"", "store"} or (before == "store" and body.get("code") == "store"):
+                self._world.wrong(f"the slot {slot} was settled twice, by {before} and now by {self.settled[slot]}")
 
     # What is written.
 
