@@ -159,6 +159,9 @@ class HostState(msgspec.Struct):
     undeleted: dict[str, int] = {}
     outcomes: dict[str, int] = {}
     hours: dict[int, int] = {}
+    left_open: dict[UUID, datetime] = {}
+    """The slots of snapshot runs after which another one began although nobody had said how they ended."""
+    archives_left_open: dict[UUID, datetime] = {}
 
     @property
     def offline_since(self) -> datetime | None:

@@ -38,7 +38,7 @@ from shared.domain.events import (
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
-from shared.domain.fold_runs import end_run, progress, settle, skip
+from shared.domain.fold_runs import end_run, progress, settle, skip, still_open
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
 from shared.domain.store_state import StoreState, measured
@@ -116,6 +116,7 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:
         case SnapshotProgressed() as event:
             progress(host.run, event.run, event, event.files, event.transferred_bytes)
         case SnapshotStarted() as event:
+            still_open(host.run, event.run, host.left_open)
             host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
             host.offline_since_us = None
         case SnapshotCompleted() as event:
@@ -131,8 +132,10 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
         case SnapshotFailed() as event:
             _failed(host, event, recorded_us)
         case SnapshotAbandoned() as event:
+            host.left_open.pop(event.run, None)
             end_run(host.run, event.run, "abandoned", recorded_us)
         case SnapshotCancelled() as event:
+            host.left_open.pop(event.run, None)
             end_run(host.run, event.run, "cancelled", recorded_us, message=event.by)
             settle(host, Job.SNAPSHOT, event.slot)
         case SnapshotDiscovered() as event:
@@ -165,6 +168,7 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
 
 
 def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:
+    host.left_open.pop(event.run, None)
     run = end_run(host.run, event.run, "completed", recorded_us)
     if run is not None:
         run.files = event.files
@@ -186,6 +190,7 @@ def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> N
 
 
 def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
+    host.left_open.pop(event.run, None)
     run = end_run(host.run, event.run, "failed", recorded_us)
     if run is not None:
         run.message = event.message

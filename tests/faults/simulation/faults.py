@@ -144,6 +144,7 @@ class Chaos:
         self._world.logs.set_away(away=True)
         await self._for(self._random.choice((1, 1, 6)))
         self._world.logs.set_away(away=False)
+        self._world.log_back = self._world.loop.time()
 
     async def bus_away(self) -> None:
         self._world.bus.away = True

@@ -11,55 +11,35 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import msgspec
 
 from shared.domain.events import Recorded
-from tests.faults.simulation.disk import Drive, FakeFcntl, Inode
-from tests.faults.simulation.loop import here
+from tests.faults.simulation.disk import Drive, Inode
+from tests.faults.simulation.guards import (
+    DOUBT,
+    POLICY,
+    TOLERANCE,
+    Case,
+    Found,
+    Known,
+    here_settings,
+    in_doubt,
+    instant,
+    slot_of,
+    why_not,
+)
 from tests.faults.simulation.parts import contents, packed
 
 if TYPE_CHECKING:
     from tests.faults.simulation.world import World
 
 PLACES: Final = {"hourly": "snapshot", "archives": "archive", "monthly": "golden"}
+WORKED: Final = frozenset({"SnapshotCompleted", "ArchiveCompleted", "RetentionCompleted", "SlotSkipped"})
 MARKER: Final = ".snapshot_complete"
-DAY: Final = timedelta(days=1)
-DOUBT: Final = timedelta(days=3)
 OUTCOMES: Final = frozenset({"Completed", "Failed", "Abandoned", "Cancelled"})
-POLICY: Final = ("HOURLY_RETENTION_HOURS", "DAILY_RETENTION_DAYS", "RETENTION_MONTHS", "TAR_RETENTION_DAYS", "TZ")
-
-
-@dataclass
-class Known:
-    """What the model has heard of a host."""
-
-    heard: datetime | None = None
-    doubted: bool = False
-    held: bool = False
-    pinned: datetime | None = None
-    confirmed: frozenset[str] = frozenset()
-    confirmed_at: datetime | None = None
-    undeleted: dict[str, datetime] = field(default_factory=dict)
-    trashed: dict[str, datetime] = field(default_factory=dict)
-    ordered: set[tuple[str, str]] = field(default_factory=set)
-    present: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A restore point on the drive, by its marker or record."""
-
-    key: str
-    name: str
-    slot: datetime
-    quality: str
-    record: dict[str, Any]
-    inode: Inode
 
 
 class Watch:
@@ -107,7 +87,7 @@ class Watch:
         key = f"{body['kind']}/{body['point']}" if "point" in body else ""
         match kind:
             case "HoldPlaced":
-                known.held, known.pinned = True, None if body["pinned"] is None else _instant(body["pinned"])
+                known.held, known.pinned = True, None if body["pinned"] is None else instant(body["pinned"])
             case "HoldReleased":
                 known.held = False
             case "ClockTrusted":
@@ -150,8 +130,9 @@ class Watch:
         if kind == "SlotSkipped" or (job and final):
             slot = (body["job"] if kind == "SlotSkipped" else job.lower(), host, str(body["slot"]))
             before, self.settled[slot] = self.settled.get(slot, ""), str(body.get("code", kind))
-            # What waited in the spool of a drive that was away comes later than the word that it was away.
-            if before not in {"", "store"} or (before == "store" and body.get("code") == "store"):
+            # What waited in the spool of a drive that was away comes later than the word that it was away; and while
+            # the log is away, nobody knows that a slot has failed for good: it is tried once more.
+            if before not in {"", "store"} and (before in WORKED or not self._world.log_was_away()):
                 self._world.wrong(f"the slot {slot} was settled twice, by {before} and now by {self.settled[slot]}")
 
     # What is written.
@@ -214,15 +195,10 @@ class Watch:
             self._world.wrong(f"{key} of {host} is purged, and the log does not know that it is in the trash")
         elif min(now, known.heard or now) - at <= timedelta(hours=here_settings().trash_hours):
             self._world.wrong(f"{key} of {host} is purged after {now - at} only")
-        if known.held and (known.pinned is None or _slot_of(key) <= known.pinned):
+        if known.held and (known.pinned is None or slot_of(key) <= known.pinned):
             self._world.wrong(f"{key} of {host} is purged although it is held")
-        if self._in_doubt(known, now):
+        if in_doubt(known, now):
             self._world.wrong(f"{key} of {host} is purged although the clock is in doubt")
-
-    def _in_doubt(self, known: Known, now: datetime) -> bool:
-        if known.heard is None:
-            return False
-        return known.doubted or now < known.heard - timedelta(minutes=5) or now - known.heard > DOUBT
 
     def points(self, host: str, folder: Inode) -> list[Found]:
         """Every restore point on a drive that bears its marker."""
@@ -230,85 +206,39 @@ class Watch:
         for name, tree in folder.entries["hourly"].entries.items():
             if (marker := tree.entries.get(MARKER)) is not None and marker.data:
                 record = json.loads(marker.data)["event"]
-                found.append(Found(f"snapshot/{name}", name, _instant(name), record["quality"], record, tree))
+                found.append(Found(f"snapshot/{name}", name, instant(name), record["quality"], record, tree))
         for name, tree in folder.entries["monthly"].entries.items():
             if (marker := tree.entries.get(MARKER)) is not None and marker.data and not name.startswith("."):
                 record = json.loads(marker.data)["event"]
-                found.append(Found(f"golden/{name}", name, _instant(record["snapshot"]), "complete", record, tree))
+                found.append(Found(f"golden/{name}", name, instant(record["snapshot"]), "complete", record, tree))
         place = folder.entries["archives"].entries
         for name, file in place.items():
             record_file = place.get(f".{name}.json")
             if record_file is not None and record_file.data:
                 record = json.loads(record_file.data)["event"]
-                slot = max(_instant(record["snapshot"]), datetime.fromisoformat(record["slot"]))
+                slot = max(instant(record["snapshot"]), datetime.fromisoformat(record["slot"]))
                 found.append(Found(f"archive/{name}", name, slot, "complete", record, file))
         return found
 
     def _removing(self, drive: Drive, host: str, folder: Inode, kind: str, name: str, inode: Inode) -> None:
         """A restore point goes to the trash: every guard is asked once more."""
-        key, now, known = f"{kind}/{name}", self._world.wall(), self.known[host]
+        key, now = f"{kind}/{name}", self._world.wall()
         self.counts["removed"] += 1
         points = self.points(host, folder)
         point = next((found for found in points if found.key == key), None)
         if point is None:
             return  # it bears no marker, so it is no restore point
-        for why in self._why_not(host, points, point, known, now):
+        for why in why_not(self._case(host, points, point)):
             self._world.wrong(f"{key} of {host} goes to the trash, {why} (it is {now:%Y-%m-%d %H:%M})")
 
-    def _why_not(self, host: str, points: list[Found], point: Found, known: Known, now: datetime) -> Iterator[str]:
-        ahead = now + timedelta(minutes=5)
-        complete = [other for other in points if other.key.startswith("snapshot/") and other.quality == "complete"]
-        left = [other for other in complete if other is not point and other.slot <= ahead]
-        if point in complete and sum(other.slot >= point.slot for other in left) < 3:
-            yield "and leaves fewer than three as new"
-        if point.slot > ahead:
-            yield "dated in the future"
-        if known.held and (known.pinned is None or point.slot <= known.pinned):
-            yield "although it is held"
-        if FakeFcntl.LOCK_SH in point.inode.locks.values():
-            yield "although it is in use"
-        if self._in_doubt(known, now):
-            yield "although the clock is in doubt"
-        if any(lost_host == host for lost_host, _ in self.missing):
-            yield "although another is missing on the drive"
-        if point.key in known.undeleted and now - known.undeleted[point.key] <= 30 * DAY:
-            yield "although somebody brought it back"
-        yield from self._by_policy(points, point, now)
-        yield from self._unagreed(host, points, point, known, now)
-
-    def _by_policy(self, points: list[Found], point: Found, now: datetime) -> Iterator[str]:
-        settings, age = here_settings(), now - point.slot
-        kind = point.key.split("/")[0]
-        if kind == "archive" and age <= settings.tar_retention_days * DAY:
-            yield "younger than archives are kept"
-        if kind == "golden" and age <= settings.retention_months * 28 * DAY:
-            yield "younger than golden copies are kept"
-        if kind != "snapshot":
-            return
-        if age <= timedelta(hours=settings.hourly_retention_hours):
-            yield "younger than all are kept"
-        same = [other for other in points if other.key.startswith("snapshot/") and other.quality == point.quality]
-        first = not any(other.slot.date() == point.slot.date() and other.slot < point.slot for other in same)
-        if point.quality == "complete" and first and age <= settings.daily_retention_days * DAY:
-            yield "the first of its day"
-
-    def _unagreed(self, host: str, points: list[Found], point: Found, known: Known, now: datetime) -> Iterator[str]:
-        orders = [run for run, key in known.ordered if key == point.key]
-        if not orders:
-            yield "and nobody ordered it"
-        agreed = known.confirmed_at is not None and timedelta() <= now - known.confirmed_at <= DAY
-        if agreed and point.key in known.confirmed:
-            return
-        described = here_settings().described()
-        if any(described[name] != self._policy.get(name) for name in POLICY):
-            yield "by a policy that is not in force"
-        if self._policy_at is not None and now - self._policy_at <= DAY:
-            yield "although the policy is younger than a day"
-        run = max(orders, default="")
-        there = self._points_at_start.setdefault(run, sum(other.slot <= now + timedelta(minutes=5) for other in points))
+    def _case(self, host: str, points: list[Found], point: Found) -> Case:
+        known, now = self.known[host], self._world.wall()
+        run = max((run for run, key in known.ordered if key == point.key), default="")
         self._removed[run] += 1
-        if self._removed[run] > max(2, there / 10):
-            yield f"as number {self._removed[run]} of {there}"
+        there = self._points_at_start.setdefault(run, sum(other.slot <= now + TOLERANCE for other in points))
+        lost = any(of == host for of, _ in self.missing)
+        return Case(points, point, known, now, here_settings(), self._policy, self._policy_at, run, self._removed[run],
+                    there, lost)  # fmt: skip
 
     # What is there.
 
@@ -344,26 +274,5 @@ class Watch:
             self._world.wrong(f"{point.key} of {host} does not hold what the host had: {there} is not {had}")
 
 
-def here_settings() -> Any:
-    """The settings of the process whose code this is."""
-    return here().settings  # type: ignore[attr-defined]
-
-
 def _is_part(name: str) -> bool:
     return name.startswith(".") or name.endswith(".sha256")
-
-
-def _instant(name: str) -> datetime:
-    text = name.replace("_", "").replace("-", "")
-    return datetime.strptime(text.ljust(14, "0"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-
-
-def _slot_of(key: str) -> datetime:
-    """The instant of a restore point by its name; the oldest there can be of a golden copy."""
-    kind, name = key.split("/", 1)
-    if kind == "archive":
-        name = name.split("_", 2)[2].split(".")[0]
-    return _instant(name if kind != "golden" else f"{name}-01")
-
-
-__all__ = ["UUID", "Watch"]

@@ -134,6 +134,7 @@ class World:
         self.synchronised = True
         self.lossy = False
         self.spooled = 0
+        self.log_back = float("-inf")
         self._numbers = count(100)
         self._trace = hashlib.sha256()
         self.journal: list[str] = []
@@ -193,6 +194,10 @@ class World:
         error = context.get("exception")
         if not isinstance(error, Killed | asyncio.CancelledError):
             self.wrong(f"nobody heard of this: {context.get('message')} {error!r}")
+
+    def log_was_away(self) -> bool:
+        """Whether the log was away not long ago."""
+        return self.logs.away or self.loop.time() - self.log_back < 43_200
 
     # Processes.
 
