@@ -112,8 +112,10 @@ class Parts:
             complaints.add(b'rsync: [sender] send_files failed to open "x": Permission denied (13)\n')
         complaints.end()
         verdict = rsync.judge(code, complaints)
+        if code not in {0, 23, 24}:
+            return Transferred(Totals(2, 1, 0, 0, moved, 100, moved * 10, moved * 10), verdict, code)
         kept = {name: text for number, (name, text) in enumerate(wanted.items()) if code != 23 or number != 1}
-        world.watch.transferred(wish.partial.name.removeprefix(PARTIAL_PREFIX), kept)
+        world.watch.transferred(wish.partial.name.removeprefix(PARTIAL_PREFIX), kept, whole=code != 23)
         size = sum(map(len, kept.values()))
         return Transferred(Totals(len(kept), 1, 0, 0, moved, size, moved * 10, moved * 10), verdict, code)
 

@@ -48,6 +48,7 @@ class Watch:
     def __init__(self, world: World) -> None:
         self._world = world
         self._contents: dict[str, dict[str, bytes]] = {}
+        self._partly: set[str] = set()
         self._made: dict[tuple[str, str], dict[str, bytes]] = {}
         self._writers: Counter[tuple[str, str]] = Counter()
         self.known: defaultdict[str, Known] = defaultdict(Known)
@@ -148,8 +149,10 @@ class Watch:
         finally:
             self._writers[host, job] -= 1
 
-    def transferred(self, run: str, files: dict[str, str]) -> None:
-        """A transfer has moved these files."""
+    def transferred(self, run: str, files: dict[str, str], *, whole: bool) -> None:
+        """A transfer ended well and has moved these files; `whole` when that is all there was."""
+        if not whole:
+            self._partly.add(run)
         self._contents[run] = {name: text.encode() for name, text in sorted(files.items())}
 
     def host_of(self, tree: Inode) -> str:
@@ -258,7 +261,10 @@ class Watch:
     def _verify(self, host: str, point: Found) -> None:
         kind = point.key.split("/")[0]
         if kind == "snapshot":
-            had = self._contents[point.record["run"]]
+            run = point.record["run"]
+            had = self._contents.get(run, {"": b"nothing: the transfer failed"})
+            if run in self._partly and point.quality == "complete":
+                self._world.wrong(f"{point.key} of {host} is called complete, and files are missing in it")
             self._made[host, point.name] = had
             there = contents(point.inode)
         else:
