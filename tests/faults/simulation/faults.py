@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os as real_os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +13,12 @@ from services.retention.dry_run import foreseen
 from shared.adapters.jetstream import BusUnavailable
 from shared.adapters.store import Store
 from shared.domain.errors import BackupManagerError
-from shared.domain.events import ClockTrusted, HoldPlaced, HoldReleased, Job, NewEvent, PlanConfirmed
+from shared.domain.events import ClockTrusted, HoldPlaced, HoldReleased, Job, Kind, NewEvent, PlanConfirmed, PointLost
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.messages import Cancel, Trigger
 from shared.domain.names import SETTINGS_STREAM, host_stream
+from tests.faults.simulation.disk import FakeFcntl, Inode
 from tests.faults.simulation.loop import start
 from tests.faults.simulation.parts import EXIT_CODES
 from tests.faults.simulation.world import SimProcess, changed
@@ -42,7 +44,7 @@ class Chaos:
             self.power_cut, self.log_away, self.bus_away, self.bus_forgets, self.ticks_again, self.rubbish,
             self.disk_full, self.drive_swapped, self.drive_pulled, self.rsync_fails, self.host_offline,
             self.source_shrinks, self.hold, self.cancel, self.trigger, self.trigger, self.policy, self.undelete,
-            self.confirm, self.clock_jumps, self.restart_all,
+            self.confirm, self.clock_jumps, self.restart_all, self.somebody_reads, self.somebody_removes,
         ]  # fmt: skip
 
     async def go_on(self) -> None:
@@ -194,8 +196,8 @@ class Chaos:
 
     async def rsync_fails(self) -> None:
         source = self._world.sources[self._host().name]
-        source.trouble = self._random.choice(EXIT_CODES)
-        await self._for(12)
+        source.trouble = 23 if self._random.random() < 0.3 else self._random.choice(EXIT_CODES)
+        await self._for(self._random.choice((12, 72)))
         source.trouble = 0
 
     async def host_offline(self) -> None:
@@ -274,6 +276,37 @@ class Chaos:
         if keys:
             await self._tell(host, PlanConfirmed(points=keys, by="person"))
 
+    async def somebody_reads(self) -> None:
+        """A restore point is restored for hours: nobody may move it."""
+        world, host = self._world, self._host().name
+        if not (names := sorted(self._state(host).snapshots)):
+            return
+        descriptor = world.os.open(f"/drive/{host}/hourly/{self._random.choice(names)}", real_os.O_DIRECTORY)
+        with contextlib.suppress(BlockingIOError):
+            FakeFcntl(world.disks).flock(descriptor, FakeFcntl.LOCK_SH | FakeFcntl.LOCK_NB)
+            await self._for(96)
+        world.os.close(descriptor)
+
+    async def somebody_removes(self) -> None:
+        """A stranger removes a snapshot by hand; days later a person says that it is lost."""
+        world, host = self._world, self._host().name
+        names = sorted(self._state(host).snapshots)[:-1]
+        folder = world.main.root.entries[host].entries
+        at = folder["hourly"].entries
+        names = [name for name in names if name in at and not at[name].locks and name not in _targets(folder)]
+        if not names:
+            return
+        name = self._random.choice(names)
+        del at[name]
+        world.main.sync_names()
+        await asyncio.sleep(3 * HOUR)
+        if name in self._state(host).snapshots:
+            world.watch.missing.add((host, name))
+            await self._for(48)
+            world.watch.missing.discard((host, name))
+            if name in self._state(host).snapshots and name not in at:
+                await self._tell(host, PointLost(kind=Kind.SNAPSHOT, point=name, reason="simulated"))
+
     # The clock.
 
     async def clock_jumps(self) -> None:
@@ -287,3 +320,9 @@ class Chaos:
         await self._for(12)
         world.offset = timedelta()
         world.synchronised = True
+
+
+def _targets(folder: dict[str, Inode]) -> set[str]:
+    """What `current` and `latest` lead to."""
+    links = [folder[name] for name in ("current", "latest") if name in folder]
+    return {link.data.decode().removeprefix("hourly/") for link in links}

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PLACES: Final = {"hourly": "snapshot", "archives": "archive", "monthly": "golden"}
 WORKED: Final = frozenset({"SnapshotCompleted", "ArchiveCompleted", "RetentionCompleted", "SlotSkipped"})
+LISTS: Final = (".files.zst", ".changes.jsonl.zst")
 MARKER: Final = ".snapshot_complete"
 OUTCOMES: Final = frozenset({"Completed", "Failed", "Abandoned", "Cancelled"})
 
@@ -107,6 +108,8 @@ class Watch:
             case "PointPurged":
                 known.undeleted.pop(key, None)
                 known.trashed.pop(key, None)
+            case "PointLost":
+                known.present.discard(key)
             case "SnapshotCompleted" | "SnapshotDiscovered":
                 self._appeared(host, known, f"snapshot/{body['snapshot']}")
             case "ArchiveCompleted" | "ArchiveDiscovered":
@@ -267,6 +270,8 @@ class Watch:
                 self._world.wrong(f"{point.key} of {host} is called complete, and files are missing in it")
             self._made[host, point.name] = had
             there = contents(point.inode)
+            if any(point.inode.entries[name].data != b"list" for name in LISTS if name in point.inode.entries):
+                self._world.wrong(f"the lists of {point.key} of {host} are not whole")
         else:
             had = self._made.get((host, point.record["snapshot"]), {})
             there = contents(point.inode) if kind == "golden" else {}
