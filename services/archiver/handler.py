@@ -96,6 +96,13 @@ class Archiver:
                 return await self._handle_on_drive(host, folder, lock, tick)
         except StoreRefused as error:
             log.error("%s", error)
+            return await self._without_drive(tick, error)
+
+    async def _without_drive(self, tick: Tick, error: StoreRefused) -> Disposition:
+        """The drive is not there, so neither is the spool: the log hears of it directly, unless the slot is done."""
+        state = HostState()
+        await self.log.refresh(tick.host, state)
+        if not state.is_settled(Job.ARCHIVE, tick.slot, self.clock.now()):
             fact = ArchiveFailed(
                 run=run_id(self.clock.unix_ms(), secrets.randbits(58)),
                 slot=tick.slot,
@@ -103,10 +110,9 @@ class Archiver:
                 message=error.message,
                 hint=error.hint,
             )
-            await self.log.events.append(
-                host_stream(tick.host), None, [NewEvent(_slot_id("no-drive", tick.host, tick.slot), fact)]
-            )
-            return Done()
+            identity = _slot_id("no-drive", tick.host, tick.slot)
+            await self.log.events.append(host_stream(tick.host), None, [NewEvent(identity, fact)])
+        return Done()
 
     async def _handle_on_drive(self, host: HostSettings, folder: HostFolder, lock: FileLock, tick: Tick) -> Disposition:
         state = await self._recover(host.name, folder)

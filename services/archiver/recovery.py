@@ -25,14 +25,17 @@ def recovered(
     open and left no archive was abandoned.
     """
     last = state.archive_run.run if state.archive_run is not None else None
-    facts = [_archive(archive, last == archive.record.event.run, store) for archive in _unknown(archives, state)]
-    known = state.golden.keys() | {key.removeprefix("golden/") for key in state.trash}
-    facts += [_golden(copy, last == copy.record.event.run, store) for copy in golden if copy.name not in known]
+    left = dict(state.archives_left_open)
     if state.archive_run is not None and state.archive_run.outcome == "running":
-        made = {archive.record.event.run for archive in archives}
-        if state.archive_run.run not in made:
-            abandoned = ArchiveAbandoned(run=state.archive_run.run, slot=state.archive_run.slot)
-            facts.append(NewEvent(event_id(state.archive_run.run, steps.ABANDONED), abandoned))
+        left[state.archive_run.run] = state.archive_run.slot
+    ours = {last, *left}
+    facts = [_archive(archive, archive.record.event.run in ours, store) for archive in _unknown(archives, state)]
+    known = state.golden.keys() | {key.removeprefix("golden/") for key in state.trash}
+    facts += [_golden(copy, copy.record.event.run in ours, store) for copy in golden if copy.name not in known]
+    made = {archive.record.event.run for archive in archives}
+    for run, slot in left.items():
+        if run not in made:
+            facts.append(NewEvent(event_id(run, steps.ABANDONED), ArchiveAbandoned(run=run, slot=slot)))
     return facts
 
 

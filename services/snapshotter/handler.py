@@ -28,6 +28,7 @@ from shared.config import HostSettings, Settings
 from shared.domain.errors import (
     BackupManagerError,
     HostUnreachable,
+    LogConflict,
     LogUnavailable,
     RunFailed,
     StoreRefused,
@@ -194,14 +195,21 @@ class Snapshotter:
         return await self.log.claim(host, state, NewEvent(event_id(run, steps.STARTED), started))
 
     async def _without_drive(self, host: HostSettings, tick: Tick, error: StoreRefused) -> Disposition:
-        """The drive is not there, so neither is the spool: the log hears of it directly."""
+        """The drive is not there, so neither is the spool: the log hears of it directly, unless the slot is done."""
+        state = HostState()
+        await self.log.refresh(host.name, state)
+        if state.is_settled(Job.SNAPSHOT, tick.slot, self.clock.now()):
+            return Done()
         run = run_id(self.clock.unix_ms(), secrets.randbits(58))
         name = self.store.identity.name
         started = SnapshotStarted(run=run, slot=tick.slot, store=name, worker=self.worker)
         failed = SnapshotFailed(run=run, slot=tick.slot, code="store", message=error.message, hint=error.hint)
         log.error("%s", error)
         facts = [NewEvent(event_id(run, steps.STARTED), started), NewEvent(event_id(run, steps.FAILED), failed)]
-        await self.log.events.append(host_stream(host.name), None, facts)
+        try:
+            await self.log.append(host.name, state, facts)
+        except LogConflict:
+            return RetryIn(1)  # somebody else was at it, and may have settled the slot
         return Done()
 
     async def _failed(

@@ -18,19 +18,22 @@ def recovered(state: HostState, snapshots: Sequence[StoredSnapshot], store: str)
     discovered. A run that is still open and left no snapshot was abandoned.
     """
     facts = []
+    left = dict(state.left_open)
+    if state.run is not None and state.run.outcome == "running":
+        left[state.run.run] = state.run.slot
+    last = state.run.run if state.run is not None else None
     for snapshot in snapshots:
         if snapshot.name in state.snapshots:
             continue
         event = snapshot.marker.event
-        if state.run is not None and state.run.run == event.run:
+        if event.run == last or event.run in left:
             facts.append(NewEvent(snapshot.marker.id, event))
         else:
             facts.append(NewEvent(derived_id("discovered", store, str(event.run)), _discovered(snapshot, store)))
-    if state.run is not None and state.run.outcome == "running":
-        kept = {snapshot.marker.event.run for snapshot in snapshots}
-        if state.run.run not in kept:
-            abandoned = SnapshotAbandoned(run=state.run.run, slot=state.run.slot)
-            facts.append(NewEvent(event_id(state.run.run, steps.ABANDONED), abandoned))
+    kept = {snapshot.marker.event.run for snapshot in snapshots}
+    for run, slot in left.items():
+        if run not in kept:
+            facts.append(NewEvent(event_id(run, steps.ABANDONED), SnapshotAbandoned(run=run, slot=slot)))
     return facts
 
 

@@ -15,7 +15,7 @@ from shared.domain.events_archive import (
     GoldenDiscovered,
     GoldenFailed,
 )
-from shared.domain.fold_runs import begin, end_run, progress, settle
+from shared.domain.fold_runs import begin, end_run, progress, settle, still_open
 from shared.domain.host_state import ArchiveState, GoldenState, HostState, RunState
 
 
@@ -26,17 +26,21 @@ def evolve_archives(host: HostState, event: object, recorded_us: int) -> bool:
             progress(host.archive_run, event.run, event, event.members, event.read_bytes)
         case ArchiveStarted():
             begin(host, Job.ARCHIVE, event.slot)
+            still_open(host.archive_run, event.run, host.archives_left_open)
             host.archive_run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
         case ArchiveCompleted():
             _archived(host, event, recorded_us)
         case ArchiveFailed():
+            host.archives_left_open.pop(event.run, None)
             end_run(host.archive_run, event.run, "failed", recorded_us, message=event.message, hint=event.hint)
             if event.final:
                 settle(host, Job.ARCHIVE, event.slot)
         case ArchiveCancelled():
+            host.archives_left_open.pop(event.run, None)
             end_run(host.archive_run, event.run, "cancelled", recorded_us, message=event.by)
             settle(host, Job.ARCHIVE, event.slot)
         case ArchiveAbandoned():
+            host.archives_left_open.pop(event.run, None)
             end_run(host.archive_run, event.run, "abandoned", recorded_us)
         case ArchiveDiscovered():
             host.archives[event.archive] = ArchiveState(
@@ -66,6 +70,7 @@ def _evolve_golden(host: HostState, event: object, recorded_us: int) -> bool:
 
 
 def _archived(host: HostState, event: ArchiveCompleted, recorded_us: int) -> None:
+    host.archives_left_open.pop(event.run, None)
     run = end_run(host.archive_run, event.run, "completed", recorded_us)
     if run is not None:
         run.files = event.members

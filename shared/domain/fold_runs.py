@@ -16,6 +16,12 @@ WRONG_BY: Final = timedelta(days=1)
 """Nobody settles a slot so much older than one before, unless that one was of a clock that was ahead."""
 
 
+def still_open(run: RunState | None, next_run: UUID, left_open: dict[UUID, datetime]) -> None:
+    """Note that a run was still open when the next one began: its worker died while the log was away."""
+    if run is not None and run.outcome == "running" and run.run != next_run:
+        left_open[run.run] = run.slot
+
+
 def progress(
     run: RunState | None, of: UUID, event: SnapshotProgressed | ArchiveProgressed, files: int, moved_bytes: int
 ) -> None:

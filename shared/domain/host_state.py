@@ -165,6 +165,9 @@ class HostState(msgspec.Struct):
     restores: dict[str, RestoreState] = {}
     outcomes: dict[str, int] = {}
     hours: dict[int, int] = {}
+    left_open: dict[UUID, datetime] = {}
+    """The slots of snapshot runs after which another one began although nobody had said how they ended."""
+    archives_left_open: dict[UUID, datetime] = {}
 
     @property
     def offline_since(self) -> datetime | None:

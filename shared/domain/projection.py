@@ -47,7 +47,7 @@ from shared.domain.events import (
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
 from shared.domain.fold_restores import evolve_restores
-from shared.domain.fold_runs import begin, end_run, progress, settle, skip
+from shared.domain.fold_runs import begin, end_run, progress, settle, skip, still_open
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
 from shared.domain.store_state import StoreState, measured
@@ -147,6 +147,7 @@ def _progressed(host: HostState, event: SnapshotProgressed, _: int) -> None:
 
 def _started(host: HostState, event: SnapshotStarted, recorded_us: int) -> None:
     begin(host, Job.SNAPSHOT, event.slot)
+    still_open(host.run, event.run, host.left_open)
     host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
     host.offline_since_us = None
 
@@ -170,8 +171,10 @@ def _evolve_rarely(host: HostState, event: object, recorded_us: int) -> None:  #
         case SnapshotFailed() as event:
             _failed(host, event, recorded_us)
         case SnapshotAbandoned() as event:
+            host.left_open.pop(event.run, None)
             end_run(host.run, event.run, "abandoned", recorded_us)
         case SnapshotCancelled() as event:
+            host.left_open.pop(event.run, None)
             end_run(host.run, event.run, "cancelled", recorded_us, message=event.by)
             settle(host, Job.SNAPSHOT, event.slot)
         case SnapshotDiscovered() as event:
@@ -209,6 +212,7 @@ def _evolve_rarely(host: HostState, event: object, recorded_us: int) -> None:  #
 
 
 def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:
+    host.left_open.pop(event.run, None)
     run = end_run(host.run, event.run, "completed", recorded_us)
     if run is not None:
         run.files = event.files
@@ -231,6 +235,7 @@ def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> N
 
 
 def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
+    host.left_open.pop(event.run, None)
     run = end_run(host.run, event.run, "failed", recorded_us)
     if run is not None:
         run.message = event.message

@@ -491,7 +491,8 @@ async def test_a_drive_that_came_into_the_place_of_another_gets_nothing(backup: 
     with backup.store.folder(backup.host.name) as folder, folder.locked(Job.SNAPSHOT) as lock:
         before = files_under(backup.store.root)
         async with connected(backup.host, backup.settings) as connection:
-            wish = Transfer(connection, folder, folder.path / ".partial-x", None, lock.descriptor, place / "raw")
+            partial, raw = folder.path / ".partial-x", place / "raw"
+            wish = Transfer(connection, backup.store, folder, partial, None, lock.descriptor, raw)
             with pytest.raises(RunFailed):
                 await transfer(wish, backup.ability, SystemClock(), nobody_asks)
         assert files_under(backup.store.root) == before

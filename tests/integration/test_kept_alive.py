@@ -46,7 +46,10 @@ async def test_it_is_tried_again_whatever_kept_it_from_starting(monkeypatch: pyt
     monkeypatch.setattr(system, "FIRST_DELAY_SECONDS", 0.001)
     monkeypatch.setattr(system, "LONGEST_DELAY_SECONDS", 0.001)
     server = Reluctant()
-    keeping = asyncio.create_task(_keep_alive(server))
+
+    async def again() -> None: ...
+
+    keeping = asyncio.create_task(_keep_alive(server, again))
     async with asyncio.timeout(30):
         await asyncio.wait([keeping, asyncio.create_task(server.up.wait())], return_when=asyncio.FIRST_COMPLETED)
     assert not keeping.done()
