@@ -420,7 +420,10 @@ class FakeFcntl:
     """flock(2)."""
 
     LOCK_EX, LOCK_SH, LOCK_UN, LOCK_NB = (
-        real_fcntl.LOCK_EX, real_fcntl.LOCK_SH, real_fcntl.LOCK_UN, real_fcntl.LOCK_NB,
+        real_fcntl.LOCK_EX,
+        real_fcntl.LOCK_SH,
+        real_fcntl.LOCK_UN,
+        real_fcntl.LOCK_NB,
     )
 
     def __init__(self, disks: Disks) -> None:
@@ -456,7 +459,9 @@ class FakeLibc:
 
     def renameat2(self, source_at: int, source: bytes, target_at: int, target: bytes, _flags: int) -> int:
         return self._result(
-            lambda: self._os.rename(source.decode(), target.decode(), src_dir_fd=source_at, dst_dir_fd=target_at, new=True)
+            lambda: self._os.rename(
+                source.decode(), target.decode(), src_dir_fd=source_at, dst_dir_fd=target_at, new=True
+            )
         )
 
     def syncfs(self, descriptor: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os as real_os
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from services.cli.trash import _undelete
@@ -17,7 +18,7 @@ from shared.domain.events import ClockTrusted, HoldPlaced, HoldReleased, Job, Ki
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.messages import Cancel, Trigger
-from shared.domain.names import SETTINGS_STREAM, host_stream
+from shared.domain.names import SETTINGS_STREAM, HostName, host_stream
 from tests.faults.simulation.disk import FakeFcntl, Inode
 from tests.faults.simulation.loop import start
 from tests.faults.simulation.parts import EXIT_CODES
@@ -58,7 +59,7 @@ class Chaos:
             world.trace("fault", fault.__name__)
             # Each in a process of its own: some are commands of the product.
             process = world.process("person")
-            task = start(world.loop, process, lambda fault=fault: self._make(fault))
+            task = start(world.loop, process, partial(self._make, fault))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
@@ -165,7 +166,9 @@ class Chaos:
 
     async def rubbish(self) -> None:
         bodies = (b"", b"{", b'{"slot":"2027-01-01T00:00:00Z"}', b'{"slot":"2026-03-02T00:00:00"}', b"\xff" * 70_000)
-        subject = self._random.choice(("tick.snapshot.main.h0", "tick.retention.main.*", "backup.trigger", "tick.archive.main.nobody"))
+        subject = self._random.choice(
+            ("tick.snapshot.main.h0", "tick.retention.main.*", "backup.trigger", "tick.archive.main.nobody")
+        )
         stream = "TRIGGERS" if subject == "backup.trigger" else "TICKS"
         self._world.bus.store(stream, subject, self._random.choice(bodies))
 
@@ -263,7 +266,7 @@ class Chaos:
                     with contextlib.suppress(BackupManagerError, OSError):
                         await self._confirm(host.name)
 
-    async def _confirm(self, host: str) -> None:
+    async def _confirm(self, host: HostName) -> None:
         world = self._world
         state = self._state(host)
         store = Store.open(world.settings.backup_root, world.settings.store)

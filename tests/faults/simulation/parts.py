@@ -191,7 +191,9 @@ class Parts:
         if hashlib.sha256(found).hexdigest() != expected.sha256:
             raise RunFailed("The archive is broken.", code="read_back")
 
-    async def link_tree(self, tree: int, target: int, *, skip: frozenset[bytes], pass_fds: Sequence[int] = ()) -> Linked:
+    async def link_tree(
+        self, tree: int, target: int, *, skip: frozenset[bytes], pass_fds: Sequence[int] = ()
+    ) -> Linked:
         """Stands for the processes that link trees."""
         os, files = self._os, 0
         for name in os.listdir(tree):
@@ -211,8 +213,8 @@ class Parts:
     async def remove_tree(self, name: str, *, at: int, pass_fds: Sequence[int] = (), busy: Any = None) -> int:
         """Stands for the processes that remove trees: file after file."""
         os, top, removed = self._os, self._world.disks.opened[at].inode.entries[name], 0
-        for folder, inode in (("home/", top.entries.get("home")), ("", top)):
-            for entry in [] if inode is None else list(inode.entries):
+        for folder, inode in (("home/", top.entries.get("home", Inode(0, 0))), ("", top)):
+            for entry in list(inode.entries):
                 await self._world.pause(1.0)
                 path = f"{name}/{folder}{entry}"
                 (os.rmdir if inode.entries[entry].is_dir else os.unlink)(path, dir_fd=at)

@@ -181,6 +181,7 @@ class Watch:
     def unlinked(self, drive: Drive, parent: Inode, name: str, inode: Inode) -> None:
         """Something is about to be unlinked."""
         if name != MARKER:
+            self._taking_apart(drive, parent, name)
             return
         for host, folder in self._hosts(drive):
             for place in ("hourly", "monthly"):
@@ -192,6 +193,19 @@ class Watch:
                     for point, tree in bin_.entries.items():
                         if tree is parent:
                             self._purging(host, f"{kind}/{point}")
+
+    def _taking_apart(self, drive: Drive, parent: Inode, name: str) -> None:
+        """A file is removed: nothing that it belongs to may still look complete."""
+        for host, folder in self._hosts(drive):
+            trees = [
+                tree
+                for place in (*folder.entries[".trash"].entries.values(), folder)
+                for bin_ in place.entries.values()
+                for tree in bin_.entries.values()
+            ]
+            for tree in trees:
+                if MARKER in tree.entries and parent in (tree, tree.entries.get("home")):
+                    self._world.wrong(f"{name} of {host} is removed from a tree that bears its marker")
 
     def _purging(self, host: str, key: str) -> None:
         known, now = self.known[host], self._world.wall()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -232,7 +233,7 @@ class World:
         """What systemd does: start a service, and start it again when it ended."""
         while True:
             process = self.process(service)
-            task = start(self.loop, process, lambda of=process: SERVICES[service](of.settings, of.stop))
+            task = start(self.loop, process, partial(SERVICES[service], process.settings, process.stop))
             error = (await asyncio.gather(task, return_exceptions=True))[0]
             self._judge_end(process, error)
             self.kill(process)
@@ -339,7 +340,7 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
         return ABILITY
 
     quiet = SimpleNamespace(node=lambda: "machine")
-    with_os = {
+    with_os: dict[Any, dict[str, Any]] = {
         shared.adapters.anchors: {}, shared.adapters.beneath: {}, shared.adapters.held_locks: {},
         shared.adapters.markers: {}, shared.adapters.restore_points: {}, shared.adapters.store: {},
         shared.adapters.filesystem: {"fcntl": fcntl, "ctypes": FakeLibc(os), "Opener": FakeOpener},
@@ -358,7 +359,13 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
             "OthersSync": lambda _: bool,
             "JobsUnderWay": lambda _: bool,
         },
-        services.scheduler.service: {**client, "secrets": secrets, "PASS_SECONDS": 1200.0, "LOG_RETRY_SECONDS": 120.0, "WISH_RETRY_SECONDS": 60.0},
+        services.scheduler.service: {
+            **client,
+            "secrets": secrets,
+            "PASS_SECONDS": 1200.0,
+            "LOG_RETRY_SECONDS": 120.0,
+            "WISH_RETRY_SECONDS": 60.0,
+        },
         services.snapshotter.admission: {"estimate": parts.estimate},
         services.snapshotter.handler: {
             "secrets": secrets,
