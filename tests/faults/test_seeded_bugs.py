@@ -19,7 +19,7 @@ from tests.support.backups import REPOSITORY
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
-PATCHES: Final = sorted((Path(__file__).parent / "seeded").glob("*.patch"))
+PATCHES: Final = {patch: patch.read_text() for patch in sorted((Path(__file__).parent / "seeded").glob("*.patch"))}
 COPIED: Final = ("services", "shared", "tests", "pyproject.toml")
 TEST_FAILED: Final = 1
 
@@ -42,7 +42,7 @@ def named(text: str, what: str) -> str:
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
 async def test_the_suite_finds_seeded_bugs(patch: Path, tmp_path: Path) -> None:
-    text = patch.read_text()
+    text = PATCHES[patch]
     copy_of_the_repository(tmp_path)
     applied = await process.run(["git", "apply", str(patch)], timeout_seconds=60, cwd=tmp_path)
     assert applied.returncode == 0, f"{patch.name} does not fit any more: {applied.said}"

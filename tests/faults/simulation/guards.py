@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tests.faults.simulation.disk import FakeFcntl, Inode
+from tests.faults.simulation.disk import Inode
+from tests.faults.simulation.libc import FakeFcntl
 from tests.faults.simulation.loop import here
 
 DAY: Final = timedelta(days=1)
@@ -30,6 +31,36 @@ class Known:
     trashed: dict[str, datetime] = field(default_factory=dict)
     ordered: set[tuple[str, str]] = field(default_factory=set)
     present: set[str] = field(default_factory=set)
+
+    def hear(self, kind: str, body: dict[str, Any], at: datetime) -> None:
+        """Take in what is about no restore point."""
+        match kind:
+            case "HoldPlaced":
+                self.held, self.pinned = True, None if body["pinned"] is None else instant(body["pinned"])
+            case "HoldReleased":
+                self.held = False
+            case "ClockTrusted":
+                self.doubted = False
+            case "PlanConfirmed":
+                self.confirmed, self.confirmed_at = frozenset(body["points"]), at
+
+    def hear_of_point(self, kind: str, key: str, body: dict[str, Any], at: datetime) -> None:
+        """Take in what happened to a restore point."""
+        match kind:
+            case "RemovalOrdered":
+                self.ordered.add((str(body["run"]), key))
+            case "PointTrashed":
+                self.trashed[key] = at
+                self.present.discard(key)
+            case "PointUndeleted":
+                self.undeleted[key] = at
+                self.trashed.pop(key, None)
+                self.present.add(key)
+            case "PointPurged":
+                self.undeleted.pop(key, None)
+                self.trashed.pop(key, None)
+            case "PointLost":
+                self.present.discard(key)
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ real one, in minutes of simulated time, and fails in all the ways that the produ
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os as real_os
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from services.archiver.reports import Packed
 from services.snapshotter import rsync
@@ -23,13 +20,12 @@ from services.snapshotter.lists import Compared
 from services.snapshotter.output import Totals
 from services.snapshotter.rsync import Ability, Complaints
 from services.snapshotter.transfer import Transferred
-from shared.adapters.spool import BATCH_EVENTS, Waiting
 from shared.adapters.store import PARTIAL_PREFIX
 from shared.adapters.trees import Linked
 from shared.domain.errors import HostUnreachable, RunFailed
-from shared.domain.events import NewEvent, decode_event, encode_event
 from shared.domain.room import Need
-from tests.faults.simulation.disk import FakePath, Inode, failed
+from tests.faults.simulation.disk import Inode
+from tests.faults.simulation.fake_os import FakePath
 from tests.faults.simulation.loop import here
 
 if TYPE_CHECKING:
@@ -243,61 +239,3 @@ class FakeOpener:
         """A descriptor of a directory."""
         descriptor: int = self.os.open(path, real_os.O_DIRECTORY, dir_fd=at)
         return descriptor
-
-
-class FakeSpool:
-    """The spool: what `add` returned from is on the drive to stay, as SQLite with `synchronous=FULL` keeps it."""
-
-    world: World
-
-    def __init__(self, path: FakePath) -> None:
-        self._path = path
-
-    def _rows(self) -> list[tuple[int, str, str, str]]:
-        disks = self.world.disks
-        here().check()
-        try:
-            drive, parent, name, inode = disks.find(str(self._path), None)
-        except OSError as error:
-            raise sqlite3.OperationalError("disk I/O error") from error
-        if inode is None:
-            inode = parent.entries[name] = disks.inode(0o100600)
-            inode.rows = []
-        drive.sync_names()
-        assert inode.rows is not None
-        return inode.rows
-
-    def add(self, stream: str, events: Sequence[NewEvent]) -> None:
-        """Keep events until they are recorded."""
-        rows = self._rows()
-        if (self.world.disks.mounted or self.world.disks.nothing).full:
-            raise sqlite3.OperationalError("database or disk is full")
-        self.world.step(here(), "spool", "add")
-        known = {row[1] for row in rows}
-        for event in events:
-            if str(event.id) not in known:
-                self.world.spooled += 1
-                rows.append((self.world.spooled, str(event.id), stream, encode_event(event.event)))
-
-    def oldest(self) -> Waiting | None:
-        """The oldest events that wait."""
-        rows = self._rows()[:BATCH_EVENTS]
-        if not rows:
-            return None
-        taken = [row for row in rows if row[2] == rows[0][2]]
-        events = tuple(NewEvent(UUID(row[1]), decode_event(row[3])) for row in taken)
-        return Waiting(rows[0][2], events, taken[-1][0])
-
-    def forget(self, upto_number: int) -> None:
-        """Drop the events up to this number."""
-        rows = self._rows()
-        self.world.step(here(), "spool", "forget")
-        rows[:] = [row for row in rows if row[0] > upto_number]
-
-
-async def nap(seconds: float) -> None:
-    """Let time pass."""
-    await asyncio.sleep(seconds)
-
-
-__all__ = ["ABILITY", "EXIT_CODES", "FakeOpener", "FakeSpool", "Parts", "Source", "contents", "failed", "nap", "packed"]

@@ -16,7 +16,8 @@ from shared.domain.projection import State, replay
 from shared.domain.schedule import newest_slot
 from tests.faults.simulation.faults import Chaos
 from tests.faults.simulation.loop import end, start
-from tests.faults.simulation.world import Report, World, a_store
+from tests.faults.simulation.settings import a_store
+from tests.faults.simulation.world import Report, World
 
 DAYS: Final = 30
 RECOVERY_DAYS: Final = 4

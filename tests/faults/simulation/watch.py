@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 PLACES: Final = {"hourly": "snapshot", "archives": "archive", "monthly": "golden"}
 WORKED: Final = frozenset({"SnapshotCompleted", "ArchiveCompleted", "RetentionCompleted", "SlotSkipped"})
+APPEARED: Final = {
+    f"{what}{how}": what.lower() for what in ("Snapshot", "Archive", "Golden") for how in ("Completed", "Discovered")
+}
 LISTS: Final = (".files.zst", ".changes.jsonl.zst")
 MARKER: Final = ".snapshot_complete"
 OUTCOMES: Final = frozenset({"Completed", "Failed", "Abandoned", "Cancelled"})
@@ -82,40 +85,15 @@ class Watch:
         if known.heard is not None and at - known.heard > DOUBT:
             known.doubted = True
         known.heard = at
-        self._fold(host, known, kind, body, at)
-        self._count(host, kind, body)
-
-    def _fold(self, host: str, known: Known, kind: str, body: dict[str, Any], at: datetime) -> None:
         key = f"{body['kind']}/{body['point']}" if "point" in body else ""
-        match kind:
-            case "HoldPlaced":
-                known.held, known.pinned = True, None if body["pinned"] is None else instant(body["pinned"])
-            case "HoldReleased":
-                known.held = False
-            case "ClockTrusted":
-                known.doubted = False
-            case "PlanConfirmed":
-                known.confirmed, known.confirmed_at = frozenset(body["points"]), at
-            case "PointUndeleted":
-                known.undeleted[key] = at
-                known.trashed.pop(key, None)
-                known.present.add(key)
-            case "PointTrashed":
-                known.trashed[key] = at
-                known.present.discard(key)
-            case "RemovalOrdered":
-                known.ordered.add((str(body["run"]), key))
-            case "PointPurged":
-                known.undeleted.pop(key, None)
-                known.trashed.pop(key, None)
-            case "PointLost":
-                known.present.discard(key)
-            case "SnapshotCompleted" | "SnapshotDiscovered":
-                self._appeared(host, known, f"snapshot/{body['snapshot']}")
-            case "ArchiveCompleted" | "ArchiveDiscovered":
-                self._appeared(host, known, f"archive/{body['archive']}")
-            case "GoldenCompleted" | "GoldenDiscovered":
-                self._appeared(host, known, f"golden/{body['golden']}")
+        if kind in APPEARED:
+            name = APPEARED[kind]
+            self._appeared(host, known, f"{name}/{body[name]}")
+        elif key:
+            known.hear_of_point(kind, key, body, at)
+        else:
+            known.hear(kind, body, at)
+        self._count(host, kind, body)
 
     def _appeared(self, host: str, known: Known, key: str) -> None:
         if key in known.present:
@@ -170,13 +148,13 @@ class Watch:
 
     # What is moved.
 
-    def moved(self, drive: Drive, old_parent: Inode, old: str, parent: Inode, name: str, inode: Inode) -> None:
+    def moved(self, drive: Drive, old: tuple[Inode, str], new: tuple[Inode, str], inode: Inode) -> None:
         """Something is about to be renamed."""
         for host, folder in self._hosts(drive):
             for place, kind in PLACES.items():
                 where = folder.entries[place]
-                if old_parent is where and parent is not where and not _is_part(old):
-                    self._removing(drive, host, folder, kind, name, inode)
+                if old[0] is where and new[0] is not where and not _is_part(old[1]):
+                    self._removing(host, folder, f"{kind}/{old[1]}")
 
     def unlinked(self, drive: Drive, parent: Inode, name: str, inode: Inode) -> None:
         """Something is about to be unlinked."""
@@ -240,9 +218,9 @@ class Watch:
                 found.append(Found(f"archive/{name}", name, slot, "complete", record, file))
         return found
 
-    def _removing(self, drive: Drive, host: str, folder: Inode, kind: str, name: str, inode: Inode) -> None:
+    def _removing(self, host: str, folder: Inode, key: str) -> None:
         """A restore point goes to the trash: every guard is asked once more."""
-        key, now = f"{kind}/{name}", self._world.wall()
+        now = self._world.wall()
         self.counts["removed"] += 1
         points = self.points(host, folder)
         point = next((found for found in points if found.key == key), None)
