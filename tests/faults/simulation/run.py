@@ -107,8 +107,8 @@ def _runs_have_ended(world: World, state: State) -> None:
         for run in (known.run, known.archive_run, known.retention_run)
         if run is not None
     }
-    for run, kinds in world.watch.runs.items():
-        if kinds == ["Started"] and run not in newest:
+    for run in world.watch.slots.open_runs():
+        if run not in newest:
             world.wrong(f"nobody ever said what became of the run {run}")
 
 

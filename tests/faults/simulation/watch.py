@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -32,18 +32,17 @@ from tests.faults.simulation.guards import (
     why_not,
 )
 from tests.faults.simulation.parts import contents, packed
+from tests.faults.simulation.slots import Slots
 
 if TYPE_CHECKING:
     from tests.faults.simulation.world import World
 
 PLACES: Final = {"hourly": "snapshot", "archives": "archive", "monthly": "golden"}
-WORKED: Final = frozenset({"SnapshotCompleted", "ArchiveCompleted", "RetentionCompleted", "SlotSkipped"})
 APPEARED: Final = {
     f"{what}{how}": what.lower() for what in ("Snapshot", "Archive", "Golden") for how in ("Completed", "Discovered")
 }
 LISTS: Final = (".files.zst", ".changes.jsonl.zst")
 MARKER: Final = ".snapshot_complete"
-OUTCOMES: Final = frozenset({"Completed", "Failed", "Abandoned", "Cancelled"})
 
 
 class Watch:
@@ -56,8 +55,7 @@ class Watch:
         self._made: dict[tuple[str, str], dict[str, bytes]] = {}
         self._writers: Counter[tuple[str, str]] = Counter()
         self.known: defaultdict[str, Known] = defaultdict(Known)
-        self.runs: defaultdict[str, list[str]] = defaultdict(list)
-        self.settled: dict[tuple[str, str, str], str] = {}
+        self.slots = Slots(world)
         self._policy: dict[str, str] = {}
         self._policy_at: datetime | None = None
         self._removed: Counter[str] = Counter()
@@ -93,29 +91,12 @@ class Watch:
             known.hear_of_point(kind, key, body, at)
         else:
             known.hear(kind, body, at)
-        self._count(host, kind, body)
+        self.slots.heard(host, kind, body, at)
 
     def _appeared(self, host: str, known: Known, key: str) -> None:
         if key in known.present:
             self._world.wrong(f"{key} of {host} was recorded twice")
         known.present.add(key)
-
-    def _count(self, host: str, kind: str, body: dict[str, Any]) -> None:
-        job = next((job for job in ("Snapshot", "Archive", "Retention") if kind.startswith(job)), "")
-        outcome = kind.removeprefix(job)
-        if job and outcome in OUTCOMES | {"Started"} and "run" in body:
-            kinds = self.runs[str(body["run"])]
-            kinds.append(outcome)
-            if len(kinds) > 2 or kinds.count("Started") > 1 or (len(kinds) == 2 and "Started" not in kinds):
-                self._world.wrong(f"the {job} run {body['run']} of {host} went {kinds}")
-        final = outcome in {"Completed", "Cancelled"} or (outcome == "Failed" and body["final"])
-        if kind == "SlotSkipped" or (job and final):
-            slot = (body["job"] if kind == "SlotSkipped" else job.lower(), host, str(body["slot"]))
-            before, self.settled[slot] = self.settled.get(slot, ""), str(body.get("code", kind))
-            # What waited in the spool of a drive that was away comes later than the word that it was away; and while
-            # the log is away, nobody knows that a slot has failed for good: it is tried once more.
-            if before not in {"", "store"} and (before in WORKED or not self._world.log_was_away()):
-                self._world.wrong(f"the slot {slot} was settled twice, by {before} and now by {self.settled[slot]}")
 
     # What is written.
 
