@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
 
@@ -19,17 +20,19 @@ from tests.faults.simulation.loop import end, start
 from tests.faults.simulation.settings import a_store
 from tests.faults.simulation.world import Report, World
 
+Meanwhile = Callable[[World], Coroutine[Any, Any, None]]
+
 DAYS: Final = 30
 RECOVERY_DAYS: Final = 4
 DAY_SECONDS: Final = 86_400.0
 WORKERS: Final = 2
 
 
-def simulate(seed: int, *, days: int = DAYS, faults: bool = True) -> Report:
-    """Run one seed to its end."""
+def simulate(seed: int, *, days: int = DAYS, faults: bool = True, meanwhile: Meanwhile | None = None) -> Report:
+    """Run one seed to its end; `meanwhile` happens besides."""
     world = World(seed)
     with world.installed():
-        story = start(world.loop, world.root, lambda: _story(world, days, faults=faults))
+        story = start(world.loop, world.root, lambda: _story(world, days, meanwhile, faults=faults))
         try:
             world.loop.run_until_complete(story)
         finally:
@@ -46,7 +49,7 @@ def _end(world: World) -> None:
     gc.collect()
 
 
-async def _story(world: World, days: int, *, faults: bool) -> None:
+async def _story(world: World, days: int, meanwhile: Meanwhile | None, *, faults: bool) -> None:
     a_store(world)
     services = [
         asyncio.create_task(world.keep_alive(service))
@@ -56,12 +59,15 @@ async def _story(world: World, days: int, *, faults: bool) -> None:
     chaos = Chaos(world)
     trouble = asyncio.create_task(chaos.go_on()) if faults else None
     services.append(asyncio.create_task(chaos.look_after()))
+    besides = asyncio.create_task(meanwhile(world)) if meanwhile else None
     for _ in range(days):
         await asyncio.sleep(DAY_SECONDS)
         world.watch.look(world.main)
     if trouble is not None:
         trouble.cancel()
         await asyncio.gather(trouble, return_exceptions=True)
+    if besides is not None:
+        await besides
     await chaos.heal()
     await asyncio.sleep(RECOVERY_DAYS * DAY_SECONDS)
     await _judge(world)
