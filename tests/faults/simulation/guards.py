@@ -32,6 +32,10 @@ class Known:
     ordered: set[tuple[str, str]] = field(default_factory=set)
     present: set[str] = field(default_factory=set)
 
+    def agreed_to(self, key: str, now: datetime) -> bool:
+        """Whether a person has agreed to a removal, less than a day ago."""
+        return self.confirmed_at is not None and timedelta() <= now - self.confirmed_at <= DAY and key in self.confirmed
+
     def hear(self, kind: str, body: dict[str, Any], at: datetime) -> None:
         """Take in what is about no restore point."""
         match kind:
@@ -136,8 +140,7 @@ def _unagreed(case: Case) -> Iterator[str]:
     known, now, point = case.known, case.now, case.point
     if not case.run:
         yield "and nobody ordered it"
-    agreed = known.confirmed_at is not None and timedelta() <= now - known.confirmed_at <= DAY
-    if agreed and point.key in known.confirmed:
+    if known.agreed_to(point.key, now):
         return
     described = case.settings.described()
     if any(described[name] != case.policy.get(name) for name in POLICY):

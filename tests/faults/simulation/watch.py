@@ -213,7 +213,7 @@ class Watch:
     def _case(self, host: str, points: list[Found], point: Found) -> Case:
         known, now = self.known[host], self._world.wall()
         run = max((run for run, key in known.ordered if key == point.key), default="")
-        self._removed[run] += 1
+        self._removed[run] += not known.agreed_to(point.key, now)
         there = self._points_at_start.setdefault(run, sum(other.slot <= now + TOLERANCE for other in points))
         lost = any(of == host for of, _ in self.missing)
         return Case(points, point, known, now, here_settings(), self._policy, self._policy_at, run, self._removed[run],
