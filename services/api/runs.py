@@ -47,9 +47,10 @@ def ended_run(recorded: Recorded) -> Run:
     """The run that an event ended."""
     job, outcome = OUTCOME_OF[type(recorded.event)]
     told: dict[str, Any] = msgspec.structs.asdict(recorded.event)
-    started, ended = began(told["run"]), moment_of(recorded.recorded_us)
+    run = told["run"] or told["restore"]  # a restore may be called off before any run of it began
+    started, ended = began(run), moment_of(recorded.recorded_us)
     return Run(
-        told["run"],
+        run,
         recorded.stream.removeprefix(HOST_STREAM_PREFIX),
         job,
         told.get("slot", started),

@@ -58,7 +58,7 @@ def status_of(state: State, names: list[str]) -> Status:
 
 def host_status(host: HostState) -> HostStatus:
     """The status of one host."""
-    runs = {job: run for job in Job if (run := host.run_of(job)) is not None}
+    runs = {job: run for job in STAGE_OF if (run := host.run_of(job)) is not None}
     running = [job for job, run in runs.items() if run.outcome == "running"]
     newest = max(runs.values(), key=lambda run: run.started_us, default=None)
     found = host.newest()

@@ -33,7 +33,8 @@ def unfinished(
             Step("Nobody has a login yet, so this answers to this machine alone.", "backup-manager users setup-link")
         )
     if settings.hosts and not _restored(state):
-        steps.append(Step("No restore was tried yet. A backup is proven by a restore.", link="/restores"))
+        first = f"/hosts/{settings.hosts[0].name}#snapshots"
+        steps.append(Step("No restore was tried yet. A backup is proven by a restore.", link=first))
     return steps
 
 

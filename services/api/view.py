@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from services.api.drives import drives
@@ -42,10 +43,14 @@ class Card:
     days_in_words: str
 
 
-def overview(settings: Settings, state: State, now: datetime) -> dict[str, Any]:
+MakeCard: TypeAlias = Callable[[Settings, str, HostState, datetime], "Card"]
+
+
+def overview(settings: Settings, state: State, now: datetime, make: MakeCard | None = None) -> dict[str, Any]:
     """Every host, the worst first, and one sentence about all of them."""
     names = sorted({*(host.name for host in settings.hosts), *state.hosts})
-    cards = [make_card(settings, name, state.hosts.get(name, HostState()), now) for name in names]
+    make = make or make_card
+    cards = [make(settings, name, state.hosts.get(name, HostState()), now) for name in names]
     cards.sort(key=lambda card: (WORST_FIRST.index(card.word), card.name))
     return {
         "cards": cards,

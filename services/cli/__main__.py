@@ -7,7 +7,23 @@ import sys
 import rich_click as click
 from click.exceptions import Exit
 
-from services.cli import audit, decisions, demo, doctor, hosts, look, plan, points, system, trash, trigger
+from services.cli import (
+    audit,
+    decisions,
+    demo,
+    doctor,
+    files,
+    hosts,
+    look,
+    plan,
+    points,
+    restore,
+    restore_key,
+    system,
+    trash,
+    trigger,
+    users,
+)
 from services.cli.output import complain
 from shared.domain.errors import BackupManagerError, SettingsRefused
 from shared.runtime.service import first_of
@@ -32,20 +48,28 @@ for command in (
     look.events,
     look.replay_command,
     trigger.trigger,
+    restore.restore,
+    restore.restores,
     decisions.cancel,
     points.archives,
     points.golden,
+    files.files,
+    files.versions,
+    files.find,
+    files.diff,
     plan.plan,
     trash.trash,
     trash.undelete,
     decisions.trust_clock,
     decisions.lost,
     hosts.hosts,
+    users.users,
     audit.audit,
     doctor.doctor,
     demo.demo,
 ):
     cli.add_command(command)
+hosts.hosts.add_command(restore_key.restore_key)
 
 
 def main() -> None:

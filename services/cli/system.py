@@ -25,7 +25,7 @@ from shared.domain.names import parse_store_name
 from shared.runtime.provision import provision
 from shared.runtime.start import start_service
 
-SERVICES: Final = ("scheduler", "snapshotter", "archiver", "retention", "api")
+SERVICES: Final = ("scheduler", "snapshotter", "archiver", "retention", "restorer", "api")
 
 
 @click.command()

@@ -13,7 +13,7 @@ from click.exceptions import Exit
 
 from services.cli import session
 from services.cli.output import json_option, print_json, say
-from shared.adapters.bus_layout import WORKED_JOBS
+from shared.adapters.bus_layout import TRIGGERED_JOBS
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
@@ -70,7 +70,7 @@ ON_THE_WAY: Final[dict[Job, tuple[type, ...]]] = {
 
 @click.command()
 @click.argument("hosts", nargs=-1)
-@click.option("--job", type=click.Choice([str(job) for job in WORKED_JOBS]), default="snapshot", show_default=True)
+@click.option("--job", type=click.Choice([str(job) for job in TRIGGERED_JOBS]), default="snapshot", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Only try whether it would work; nothing is written.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome; exit 1 unless every host went well.")
 @json_option

@@ -66,7 +66,8 @@ class System:
         self._settings = settings
         self._environ = environ
         self._data_dir = settings.data_dir
-        self._counts = {"scheduler": schedulers, "snapshotter": snapshotters, "archiver": 1, "retention": 1, "api": 1}
+        single = dict.fromkeys(("archiver", "retention", "restorer", "api"), 1)
+        self._counts = {"scheduler": schedulers, "snapshotter": snapshotters, **single}
         self._output_fd = output_fd
         self.postgres: EmbeddedPostgres | None = None
         self.nats: EmbeddedNats | None = None

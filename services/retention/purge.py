@@ -12,21 +12,25 @@ from shared.adapters.threads import in_thread, stop_if_cancelled, to_the_end
 from shared.adapters.trash import Trashed, for_purge, remove_archive, tidy, unmark
 from shared.adapters.trees import remove_tree
 from shared.domain.errors import PointInUse
-from shared.domain.events import Kind
-from shared.domain.host_state import TrashedPoint
+from shared.domain.events import Kind, NewEvent, PurgeOrdered
+from shared.domain.host_state import TrashedPoint, point_key
+from shared.domain.ids import derived_id
 
 log = logging.getLogger(__name__)
 
 
 async def purge(thinning: Thinning, due: TrashedPoint) -> bool:
-    """Remove one point of the trash for good; False when somebody reads it just now. Raises OSError.
+    """Remove one point of the trash for good; False when somebody reads it just now.
 
-    Cancelled or killed in the middle, the rest of it goes next time: it has lost its marker first.
+    Raises LogConflict when the log has moved on since it was decided: decide again. Raises LogUnavailable: nothing is
+    deleted without the log. Raises OSError when the drive fails. Cancelled or killed in the middle, the rest of it
+    goes next time: it has lost its marker first.
     """
     trashed = Trashed(due.run, due.kind, due.point.name)
     started = thinning.clock.monotonic()
     try:
         with for_purge(thinning.folder, trashed) as bin_:
+            await thinning.log.append(thinning.host, thinning.state, [_order(thinning, due)])
             await to_the_end(unmark, thinning.folder, trashed)
             stop_if_cancelled()
             entries = await _remove(thinning, trashed, bin_)
@@ -38,6 +42,14 @@ async def purge(thinning: Thinning, due: TrashedPoint) -> bool:
     await thinning.log.record(thinning.host, [purged_event(thinning.host, trashed, entries, seconds)])
     log.info("%s was purged: %s entries.", trashed.key, f"{entries:,}")
     return True
+
+
+def _order(thinning: Thinning, due: TrashedPoint) -> NewEvent:
+    """The order to purge a point. A second one has another id: what is recorded already is not compared again."""
+    seconds = (thinning.clock.now() - due.trashed_at).total_seconds()
+    fact = PurgeOrdered(run=due.run, kind=due.kind, point=due.point.name, trashed_seconds=round(seconds, 3))
+    parts = (thinning.host, str(due.run), point_key(due.kind, due.point.name), str(thinning.state.version))
+    return NewEvent(derived_id("purge-ordered", *parts), fact)
 
 
 async def _remove(thinning: Thinning, trashed: Trashed, bin_: int) -> int:

@@ -101,9 +101,12 @@ async def _purge(thinning: Thinning) -> None:
     """Empty the trash of what has lain there long enough, deciding anew before each."""
     tried: set[str] = set()
     while (due := await _next_to_purge(thinning, tried)) is not None:
-        tried.add(_key(due))
         thinning.store.check()
-        thinning.purged += await purge(thinning, due)
+        try:
+            thinning.purged += await purge(thinning, due)
+        except LogConflict:
+            continue  # something happened to this host meanwhile: decide again
+        tried.add(_key(due))
 
 
 async def _next_to_purge(thinning: Thinning, tried: Collection[str]) -> TrashedPoint | None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from shared.adapters.bus_layout import WORKED_JOBS
+from shared.adapters.bus_layout import TRIGGERED_JOBS
 from shared.adapters.jetstream import Accepted, Bus, BusUnavailable, Delivery
 from shared.adapters.postgres import EventLog
 from shared.config import HostSettings, Settings
@@ -21,6 +21,7 @@ from shared.domain.ids import derived_id
 from shared.domain.messages import Tick, Trigger, decode_trigger
 from shared.domain.names import HostName, host_stream
 from shared.domain.projection import State, evolve_host
+from shared.domain.restore_state import open_restores
 from shared.domain.schedule import Cadence, due_ticks, trigger_slot
 from shared.runtime.rejected import Rejections
 
@@ -64,6 +65,7 @@ class Scheduler:
     counts: Counter[Accepted] = field(default_factory=Counter)
     began: datetime | None = None
     _asked: dict[tuple[Job, HostName], tuple[datetime, datetime]] = field(default_factory=dict)
+    _restores: dict[HostName, tuple[UUID, datetime]] = field(default_factory=dict)
 
     async def publish_due(self, now: datetime) -> None:
         """Publish a tick for every slot that is due and not settled. A bus that is away is tried again later."""
@@ -72,6 +74,7 @@ class Scheduler:
             for tick in due_ticks(cadences(self.settings), self._settled(), now, self._since(now))
             if self._is_time(tick, now)
         ]
+        due += self._restores_due(now)
         turns = asyncio.Semaphore(IN_FLIGHT)
 
         async def publish(tick: Tick) -> None:
@@ -94,6 +97,20 @@ class Scheduler:
             log.info("%s of %s is already running.", tick.job, tick.host)
         return accepted
 
+    def _restores_due(self, now: datetime) -> list[Tick]:
+        """A tick for each host with a restore that waits. It is the log that says so: no wish can be lost.
+
+        Its slot is the moment, so that the bus takes it again when the one before was worked off.
+        """
+        ticks = []
+        for host in self.settings.hosts:
+            waiting = open_restores(self.state.hosts.get(host.name, HostState()).restores)
+            oldest, again_at = self._restores.get(host.name, (None, now))
+            if waiting and (waiting[0].restore != oldest or now >= again_at):
+                self._restores[host.name] = (waiting[0].restore, now + REPEAT_REFUSED)
+                ticks.append(Tick(Job.RESTORE, host.store, host.name, trigger_slot(now)))
+        return ticks
+
     def _since(self, now: datetime) -> datetime:
         self.began = self.began or now
         return self.began
@@ -102,7 +119,7 @@ class Scheduler:
         return {
             (job, HostName(name)): slot
             for name, host in self.state.hosts.items()
-            for job in WORKED_JOBS
+            for job in TRIGGERED_JOBS
             if (slot := host.settled(job)) is not None
         }
 

@@ -6,43 +6,15 @@ only ever sees the socket.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from services.snapshotter import sandbox
-from shared.adapters import process
 from shared.config import HostSettings, Settings
-from shared.domain.errors import BackupManagerError, HostUnreachable, RunFailed
-
-CONNECT_TIMEOUT_SECONDS: Final = 15
-OPEN_TIMEOUT_SECONDS: Final = 40.0
-CHECK_SECONDS: Final = 0.05
-SOCKETS_PREFIX: Final = "backup-ssh-"
-MAX_SOCKET_BASE_BYTES: Final = 107 - len("/backup-ssh-1234567-12345678/ssh.1234567890123456")
-"""Linux allows 107 bytes for the path of a socket, and ssh makes its own under a longer temporary name."""
-CIPHERS: Final = (
-    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
-)
-"""AES-GCM first: a third faster than what OpenSSH would choose, with hardware for AES."""
-
-_OFFLINE: Final = re.compile(
-    r"Connection refused|Connection timed out|No route to host|Network is unreachable|Host is down"
-    r"|Could not resolve hostname|Operation timed out|Connection reset|Connection closed by|kex_exchange_ident",
-    re.IGNORECASE,
-)
-_HOST_KEY: Final = re.compile(r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED|No .* host key is known")
-_REFUSED: Final = re.compile(r"Permission denied|Too many authentication failures|Authentication failed")
-_NO_KEY: Final = re.compile(
-    r"Load key .*(No such file|error in libcrypto|invalid format)|Identity file .* not accessible"
-)
+from shared.domain.errors import RunFailed
+from shared.runtime.ssh import shell_through, ssh_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +42,7 @@ class Connection:
         if self.sockets is None:
             return None
         socket = f"{sandbox.INSIDE_SOCKETS if inside else self.sockets}/ssh"
-        return f"ssh -F /dev/null -S {socket} -o ControlMaster=no -o BatchMode=yes -o ProxyCommand=/bin/false"
+        return shell_through(socket)
 
 
 def _marked(path: str) -> str:
@@ -85,38 +57,8 @@ async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Con
         _refuse_own_store(host, settings)
         yield Connection(host, None)
         return
-    if not os.access(host.known_hosts_path(settings), os.R_OK):
-        raise RunFailed(
-            f"{host.name} has no pinned host key.", f"Run `backup-manager hosts enroll {host.name}`.", code="host_key"
-        )
-    with _socket_folder(settings.data_dir / "run") as sockets:
-        _write_passwd(sockets / "passwd")
-        argv = process.dying_with_parent(master_arguments(host, settings, sockets / "ssh"))
-        async with await process.start(argv, stdout=asyncio.subprocess.DEVNULL) as master:
-            await _opened(host, sockets / "ssh", master)
-            yield Connection(host, sockets)
-
-
-@contextmanager
-def _socket_folder(usual: Path) -> Iterator[Path]:
-    """A private folder for the socket: below the data folder, or where its path would be too long, elsewhere."""
-    base: Path | None = None
-    if len(os.fsencode(usual)) <= MAX_SOCKET_BASE_BYTES:
-        with suppress(OSError):  # a data folder that is read-only here, as in a container
-            usual.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _remove_stale(usual)
-            base = usual if os.access(usual, os.W_OK) else None
-    prefix = f"{SOCKETS_PREFIX}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=base, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-def _remove_stale(base: Path) -> None:
-    """Remove the folders of workers that died without a word."""
-    for folder in base.glob(f"{SOCKETS_PREFIX}*-*"):
-        pid = folder.name.removeprefix(SOCKETS_PREFIX).split("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    async with ssh_connection(host, settings) as sockets:
+        yield Connection(host, sockets)
 
 
 def _refuse_own_store(host: HostSettings, settings: Settings) -> None:
@@ -128,75 +70,3 @@ def _refuse_own_store(host: HostSettings, settings: Settings) -> None:
                 "Back up narrower paths of this machine.",
                 code="own_store",
             )
-
-
-def master_arguments(host: HostSettings, settings: Settings, socket: Path) -> list[str]:
-    """The ssh command that holds the shared connection: a pinned host key, one key, nothing interactive."""
-    options = {
-        "BatchMode": "yes",
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": str(host.known_hosts_path(settings)),
-        "GlobalKnownHostsFile": "/dev/null",
-        "HostKeyAlias": host.name,
-        "UpdateHostKeys": "no",
-        "IdentitiesOnly": "yes",
-        "IdentityAgent": "none",
-        "PasswordAuthentication": "no",
-        "KbdInteractiveAuthentication": "no",
-        "ClearAllForwardings": "yes",
-        "PermitLocalCommand": "no",
-        "Compression": "no",
-        "ConnectTimeout": str(CONNECT_TIMEOUT_SECONDS),
-        "ConnectionAttempts": "1",
-        "ServerAliveInterval": "15",
-        "ServerAliveCountMax": "4",
-        "ControlPersist": "no",
-        "Ciphers": CIPHERS,
-    }
-    argv = ["ssh", "-F", str(host.ssh_config or "/dev/null"), "-M", "-N", "-S", str(socket)]
-    argv += ["-i", str(host.key_path(settings)), "-p", str(host.port), "-l", host.user]
-    for name, value in options.items():
-        argv += ["-o", f"{name}={value}"]
-    return [*argv, "--", host.address]
-
-
-async def _opened(host: HostSettings, socket: Path, master: process.Running) -> None:
-    ended = asyncio.create_task(master.wait())
-    try:
-        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
-            # The socket appears, by a rename, when the connection is ready: ssh tells nobody when.
-            while not os.access(socket, os.F_OK):
-                await asyncio.wait({ended}, timeout=CHECK_SECONDS)
-                if ended.done():
-                    raise connection_error(host, bytes(master.stderr).decode(errors="backslashreplace"))
-    except TimeoutError as error:
-        raise HostUnreachable(f"{host.name} ({host.address}) did not answer in {OPEN_TIMEOUT_SECONDS:g} s.") from error
-    finally:
-        ended.cancel()
-
-
-def connection_error(host: HostSettings, said: str) -> BackupManagerError:
-    """What it means that ssh gave up, by what it said. Only what is known to mean offline is taken as such."""
-    last = said.strip().splitlines()[-1][:300].rstrip(".") if said.strip() else "ssh said nothing"
-    where = f"{host.name} ({host.user}@{host.address}:{host.port})"
-    if _HOST_KEY.search(said):
-        return RunFailed(
-            f"{where} showed another host key than the pinned one.",
-            f"If the host was reinstalled, run `backup-manager hosts enroll {host.name}`; if not, somebody may be "
-            "in between.",
-            code="host_key",
-        )
-    if _OFFLINE.search(said) and not _REFUSED.search(said):
-        return HostUnreachable(f"{where} is offline: {last}.")
-    if _REFUSED.search(said) or _NO_KEY.search(said):
-        return RunFailed(
-            f"{where} does not accept our key: {last}.",
-            f"`backup-manager hosts enroll {host.name}` shows the line for its authorized_keys.",
-            code="ssh_key",
-        )
-    return RunFailed(f"ssh to {where} failed: {last}.", code="ssh", transient=True)
-
-
-def _write_passwd(path: Path) -> None:
-    # ssh asks who it is; inside the walls there is no /etc/passwd to tell.
-    path.write_text(f"receiver:x:{os.geteuid()}:{os.getegid()}::/tmp:/bin/false\n", encoding="ascii")

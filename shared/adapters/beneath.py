@@ -21,6 +21,9 @@ ANCHORS = 16
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+JUST_A_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Opens anything, also what must never be opened, without any effect on it: a link itself, a pipe, a device."""
+
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
@@ -28,13 +31,15 @@ class _OpenHow(ctypes.Structure):
 
 class Opener:
     """Opens directories to be read; with `quiet`, reading them leaves their access times alone where that is allowed.
+    With other `flags`, what the path names need not be a directory.
 
     A folder of the same drive that is mounted here once more has the same device number; only the kernel can tell,
     by openat2. Where it is missing or forbidden (old kernels, some containers) device numbers have to do.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._flags = _DIRECTORY | (os.O_NOATIME if quiet else 0)
+    def __init__(self, *, quiet: bool = False, flags: int = _DIRECTORY) -> None:
+        self._flags = flags | (os.O_NOATIME if quiet else 0)
+        self._flags_of_folders = _DIRECTORY | (os.O_NOATIME if quiet else 0)
         how = _OpenHow(self._flags, 0, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
         self._how = ctypes.byref(how)
         self._size = ctypes.sizeof(how)
@@ -43,7 +48,7 @@ class Opener:
         self._syscall.restype = ctypes.c_long
 
     def open(self, path: str, at: int) -> int:
-        """A descriptor of a directory below another. Raises OSError, with EXDEV when something is mounted there."""
+        """A descriptor of what lies below a directory. Raises OSError, with EXDEV when something is mounted there."""
         descriptor: int = self._syscall(SYS_OPENAT2, at, os.fsencode(path), self._how, self._size)
         if descriptor >= 0:
             return descriptor
@@ -53,12 +58,12 @@ class Opener:
 
     def _open_by_parts(self, path: str, at: int) -> int:
         device = os.fstat(at).st_dev
-        parts = path.split("/")
+        *folders, last = path.split("/")
         descriptor = at
-        for part in parts:
+        for part, flags in (*((folder, self._flags_of_folders) for folder in folders), (last, self._flags)):
             parent = descriptor
             try:
-                descriptor = self._open_part(part, parent)
+                descriptor = self._open_part(part, parent, flags)
             finally:
                 if parent != at:
                     os.close(parent)
@@ -67,14 +72,14 @@ class Opener:
                 raise OSError(errno.EXDEV, "another file system is mounted here", path)
         return descriptor
 
-    def _open_part(self, name: str, at: int) -> int:
+    def _open_part(self, name: str, at: int, flags: int) -> int:
         try:
-            return os.open(name, self._flags, dir_fd=at)
+            return os.open(name, flags, dir_fd=at)
         except PermissionError as error:
             # Only the owner and root may leave the access time alone.
-            if error.errno != errno.EPERM or not self._flags & os.O_NOATIME:
+            if error.errno != errno.EPERM or not flags & os.O_NOATIME:
                 raise
-            return os.open(name, self._flags & ~os.O_NOATIME, dir_fd=at)
+            return os.open(name, flags & ~os.O_NOATIME, dir_fd=at)
 
 
 class Descent:

@@ -27,7 +27,10 @@ SCHEDULER: Final = "scheduler"
 HOUR_SECONDS: Final = 3600
 DAY_SECONDS: Final = 24 * HOUR_SECONDS
 
-WORKED_JOBS: Final = (Job.SNAPSHOT, Job.ARCHIVE, Job.RETENTION)
+TRIGGERED_JOBS: Final = (Job.SNAPSHOT, Job.ARCHIVE, Job.RETENTION)
+"""The jobs that have slots and that a trigger can ask for."""
+
+WORKED_JOBS: Final = (*TRIGGERED_JOBS, Job.RESTORE)
 """The jobs that have a worker in this version."""
 
 

@@ -12,37 +12,35 @@ import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NoReturn
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from shared.adapters.migrate import check_schema
+from shared.adapters.database import CONNECT_TIMEOUT_SECONDS, GONE, STARTING, Wire, unavailable
 from shared.domain.audit import Link
-from shared.domain.errors import LogConflict, LogRefused, LogUnavailable
+from shared.domain.errors import LogConflict, LogRefused
 from shared.domain.events import NewEvent, Recorded, decode_page, encode_event
 
 PAGE_EVENTS: Final = 500
 """A page and what is made of it fit into the second-level cache of a processor: twice as many are a fifth slower."""
-CONNECT_TIMEOUT_SECONDS: Final = 5.0
-STATEMENT_TIMEOUT_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 2.0
 """How long a follower sleeps at most: notifications only wake it earlier."""
 
 _APPEND: Final = "SELECT first_position, last_version, duplicate FROM log.append($1, $2, $3, $4, $5)"
 # A double is exact to the microsecond until 2100; with numeric, as in log.microseconds, pages would take twice as long.
 # Lines, not one array: wrapping copies the whole page twice more (a quarter of the server's time).
-_EVENT_LINE: Final = """
+EVENT_LINE: Final = """
     '[' || position || ',' || (date_part('epoch', recorded_at) * 1000000)::bigint
         || ',"' || stream || '",' || version || ',' || data::text || ']'"""
 _STREAM: Final = f"""
-    SELECT coalesce(string_agg({_EVENT_LINE}, E'\\n' ORDER BY version), '')
+    SELECT coalesce(string_agg({EVENT_LINE}, E'\\n' ORDER BY version), '')
       FROM log.events WHERE stream = $1 AND version > $2"""  # noqa: S608  # both parts are written here
 _PAGE: Final = f"""
-    SELECT coalesce(string_agg({_EVENT_LINE}, E'\\n' ORDER BY position), '')
+    SELECT coalesce(string_agg({EVENT_LINE}, E'\\n' ORDER BY position), '')
       FROM log.events WHERE position > $1 AND position <= $2"""  # noqa: S608
 _NEWEST: Final = f"""
-    SELECT coalesce(string_agg({_EVENT_LINE}, E'\\n' ORDER BY position DESC), '')
+    SELECT coalesce(string_agg({EVENT_LINE}, E'\\n' ORDER BY position DESC), '')
       FROM (SELECT * FROM log.events WHERE {{condition}} ORDER BY {{order}} DESC LIMIT {{limit}}) found"""  # noqa: S608
 
 _LINKS: Final = """
@@ -50,22 +48,6 @@ _LINKS: Final = """
                                                     data::text, meta::text), hash
       FROM log.events WHERE position > $1 AND position <= $2 ORDER BY position"""
 _NEXT_POSITION: Final = "SELECT min(position) FROM log.events WHERE position > $1"
-
-_GONE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a statement right after the server's goodbye, before its socket is closed
-    TimeoutError,
-)
-_STARTING = (
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,55 +59,16 @@ class Appended:
     duplicate: bool
 
 
-class _Link:
-    """One connection that is opened when it is needed and again after it broke; used by one caller at a time."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._connection: asyncpg.Connection | None = None
-        self._turn = asyncio.Lock()
-
-    @contextlib.asynccontextmanager
-    async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._turn:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await self._open()
-            try:
-                yield self._connection
-            except (*_GONE, *_STARTING) as error:
-                self._connection.terminate()
-                _unavailable(error)
-
-    async def _open(self) -> asyncpg.Connection:
-        try:
-            connection = await asyncpg.connect(
-                self._dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS
-            )
-            try:
-                await check_schema(connection)
-            except BaseException:
-                connection.terminate()
-                raise
-        except (*_GONE, *_STARTING) as error:
-            _unavailable(error)
-        except asyncpg.InvalidAuthorizationSpecificationError as error:
-            raise LogRefused(f"The event log refuses this user: {error}.", "Check POSTGRES_DSN.") from error
-        return connection
-
-    async def close(self) -> None:
-        if self._connection is not None and not self._connection.is_closed():
-            with contextlib.suppress(*_GONE, *_STARTING):
-                await self._connection.close(timeout=2)
-
-
 class EventLog:
     """The log of everything that happened."""
 
+    page_events = PAGE_EVENTS
+
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._writer = _Link(dsn)
-        self._readers = (_Link(dsn), _Link(dsn))
-        self._searcher = _Link(dsn)  # a search may take its time; nobody who follows the log waits for it
+        self._writer = Wire(dsn)
+        self._readers = (Wire(dsn), Wire(dsn))
+        self._searcher = Wire(dsn)  # a search may take its time; nobody who follows the log waits for it
 
     async def close(self) -> None:
         """Close the connections."""
@@ -187,7 +130,7 @@ class EventLog:
         Until the last page was taken, the process collects no cycles.
         """
         end = await self.head() if upto is None else upto
-        starts = range(after, end, PAGE_EVENTS)
+        starts = range(after, end, self.page_events)
         ahead: asyncio.Task[str] | None = None
         with _collector_at_rest():
             try:
@@ -204,7 +147,7 @@ class EventLog:
 
     async def _page(self, number: int, start: int, end: int) -> str:
         async with self._readers[number % 2].use() as connection:
-            return str(await connection.fetchval(_PAGE, start, min(start + PAGE_EVENTS, end)))
+            return str(await connection.fetchval(_PAGE, start, min(start + self.page_events, end)))
 
     async def links(self, after: int, upto: int) -> AsyncIterator[list[Link]]:
         """What the hash chain is made of, in pages; the database builds the bytes that were hashed."""
@@ -253,8 +196,8 @@ class EventLog:
     async def _listening(self, woken: asyncio.Event) -> AsyncIterator[None]:
         try:
             listener = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT_SECONDS)
-        except (*_GONE, *_STARTING) as error:
-            _unavailable(error)
+        except (*GONE, *STARTING) as error:
+            unavailable(error)
         try:
             listener.add_termination_listener(lambda _: woken.set())
             await listener.add_listener("events", lambda *_: woken.set())
@@ -276,8 +219,3 @@ def _collector_at_rest() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _unavailable(error: BaseException) -> NoReturn:
-    reason = str(error) or type(error).__name__
-    raise LogUnavailable(f"The event log cannot be reached: {reason}.", "Is Postgres running?") from error

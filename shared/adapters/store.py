@@ -54,6 +54,17 @@ class Store:
     @classmethod
     def open(cls, root: Path, name: StoreName) -> Store:
         """The store at BACKUP_ROOT. Raises StoreRefused, having written nothing."""
+        store = cls.open_to_read(root, name)
+        try:
+            store.check()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open_to_read(cls, root: Path, name: StoreName) -> Store:
+        """The store at BACKUP_ROOT, which may be mounted read-only. Raises StoreRefused."""
         try:
             descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -64,12 +75,10 @@ class Store:
                 raise StoreRefused(
                     f"BACKUP_ROOT {root} is the store {identity.name!r}, not {name!r}.", "Mount the right drive."
                 )
-            store = cls(root, descriptor, identity)
-            store.check()
         except BaseException:
             os.close(descriptor)
             raise
-        return store
+        return cls(root, descriptor, identity)
 
     @classmethod
     def create(cls, root: Path, name: StoreName, uuid: UUID) -> Store:

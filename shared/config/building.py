@@ -41,6 +41,7 @@ KNOWN_VARIABLES: Final = frozenset(
         "TAR_FORMAT",
         "TZ",
         "API_LISTEN",
+        "RESTORE_FOLDERS",
     }
 )
 ENVIRONMENT: Final = "environment"
@@ -87,7 +88,8 @@ def settings_of(
         hosts=_hosts(variables, tables, numbers["snapshot_interval_hours"], problems),
         keep_monthly_snapshots=value("KEEP_MONTHLY_SNAPSHOTS", rules.boolean_text, True),
         tar_format=cast("TarFormat", value("TAR_FORMAT", rules.one_of(("tar.gz", "tar.zst")), "tar.gz")),
-        api_listen=value("API_LISTEN", rules.local_listen, ("127.0.0.1", 8085)),
+        api_listen=value("API_LISTEN", rules.listen, ("127.0.0.1", 8085)),
+        restore_folders=value("RESTORE_FOLDERS", rules.folders_text, ()),
         tz=value("TZ", rules.time_zone, "UTC"),
         nats_url=value("NATS_URL", rules.nats_url, ""),
         postgres_dsn=value("POSTGRES_DSN", rules.postgres_dsn, ""),
@@ -97,7 +99,15 @@ def settings_of(
     _check_required(variables, default_data_dir, problems)
     settings = msgspec.structs.replace(settings, **numbers)
     _check_floor(settings, problems)
+    _check_restore_folders(settings, problems)
     return settings
+
+
+def _check_restore_folders(settings: Settings, problems: Problems) -> None:
+    """What is restored never mixes with what is kept."""
+    for folder in map(Path, settings.restore_folders):
+        if folder.is_relative_to(settings.backup_root) or settings.backup_root.is_relative_to(folder):
+            problems.add(f"RESTORE_FOLDERS has {folder}, but must not contain BACKUP_ROOT or lie in it.")
 
 
 def _check_floor(settings: Settings, problems: Problems) -> None:

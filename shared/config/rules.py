@@ -25,7 +25,6 @@ from shared.domain.names import (
 
 PATH_BYTES_MAX: Final = 4095
 PATTERN_CHARACTERS_MAX: Final = 1024
-LOCAL_ADDRESSES: Final = frozenset({"127.0.0.1", "::1"})
 NAME_ALLOWED: Final = "1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"
 ADDRESS_ALLOWED: Final = "a host name, an IPv4 address or an IPv6 address, without a zone and nothing else"
 
@@ -177,6 +176,11 @@ def store_root(value: object) -> Path:
     return path
 
 
+def folders_text(value: str) -> tuple[str, ...]:
+    """Absolute paths of directories, separated by commas."""
+    return tuple(str(store_root(entry.strip(" \t"))) for entry in value.split(","))
+
+
 def ssh_path(value: object) -> Path:
     """A path that ssh takes literally: it would expand %, $ and split at spaces and quotes."""
     path = absolute_path(value)
@@ -235,13 +239,17 @@ def time_zone(value: str) -> str:
     raise Unallowed("the IANA name of a time zone that this machine knows, such as UTC or Europe/Berlin")
 
 
-def local_listen(text: str) -> tuple[str, int]:
-    """Where the dashboard listens: an address of this machine alone, as long as it has no users, and a port."""
+def listen(text: str) -> tuple[str, int]:
+    """Where the dashboard listens, with a port: another address than this machine's own counts once there are users."""
     place, colon, port = text.rpartition(":")
     bare = place[1:-1] if place.startswith("[") and place.endswith("]") else place
-    if colon and bare in LOCAL_ADDRESSES:
-        return bare, whole_text(1, 65535, " after the colon")(port)
-    raise Unallowed("127.0.0.1:port or [::1]:port: the dashboard has no users yet, so only this machine may see it")
+    try:
+        address = str(ipaddress.ip_address(bare))
+    except ValueError:
+        address = ""
+    if address and colon and (bare == place) != (":" in bare):  # brackets around IPv6, and only there
+        return address, whole_text(1, 65535, " after the colon")(port)
+    raise Unallowed("an address of this machine and a port, such as 127.0.0.1:8085, 0.0.0.0:8085 or [::1]:8085")
 
 
 def nats_url(value: str) -> str:

@@ -5,6 +5,7 @@ Paths are absolute, names are checked, numbers are in the units their names carr
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,10 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The file that pins the host's public key."""
         return self.known_hosts or settings.data_dir / "keys" / self.name / "known_hosts"
 
+    def restore_key_path(self, settings: Settings) -> Path:
+        """The private key that may write on the host, once its owner has put it into authorized_keys there."""
+        return settings.data_dir / "keys" / self.name / "restore_ed25519"
+
     def ssh_config_path(self) -> Path:
         """The configuration file of ssh; /dev/null, so that nobody's own configuration is read by accident."""
         return self.ssh_config or Path("/dev/null")
@@ -100,14 +105,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trash_hours: int = 24
     tz: str = "UTC"
     api_listen: tuple[str, int] = ("127.0.0.1", 8085)
+    restore_folders: tuple[str, ...] = ()
     nats_url: str = ""
     postgres_dsn: str = ""
     postgres_admin_dsn: str = ""
     timing: BusTiming = BusTiming()
 
+    def local_address(self) -> str:
+        """Where the dashboard listens on this machine, whether or not it also listens for others."""
+        address = self.api_listen[0]
+        return address if ipaddress.ip_address(address).is_loopback else "127.0.0.1"
+
+    def local_url(self) -> str:
+        """The dashboard's address for a browser on this machine."""
+        address = self.local_address()
+        return (
+            f"http://[{address}]:{self.api_listen[1]}" if ":" in address else f"http://{address}:{self.api_listen[1]}"
+        )
+
     def host(self, name: str) -> HostSettings | None:
         """The host of this name, if there is one."""
         return next((host for host in self.hosts if host.name == name), None)
+
+    def restored_below(self) -> tuple[str, ...]:
+        """The folders on this server that restores may go to; the first is the usual one."""
+        return self.restore_folders or (str(self.data_dir / "restored"),)
 
     def policy(self) -> Policy:
         """What is kept for how long."""
@@ -138,6 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for key in NUMBER_FIELDS:
             yield key.upper(), getattr(self, key)
         yield "API_LISTEN", f"{self.api_listen[0]}:{self.api_listen[1]}"
+        yield "RESTORE_FOLDERS", self.restored_below()
         yield "TAR_FORMAT", self.tar_format
         yield "KEEP_MONTHLY_SNAPSHOTS", self.keep_monthly_snapshots
         for key in BusTiming.__struct_fields__:

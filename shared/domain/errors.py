@@ -2,6 +2,8 @@
 
 BackupManagerError          what happened, to what, and what the reader can do
 ├── NameRefused             a host, store or snapshot name that must not reach a path, a subject or a process
+├── PasswordRefused         a password that is too easy to guess
+├── AccessRefused           what was asked of the users cannot be done
 ├── MessageRefused          a bus message that does not say what it should
 ├── SettingsRefused         every wrong line of .env and backup.toml at once
 ├── LogConflict             an append expected another version: decide again
@@ -36,6 +38,14 @@ class BackupManagerError(Exception):
 
 class NameRefused(BackupManagerError):
     """A name that is not safe as a path, a bus subject and a key."""
+
+
+class PasswordRefused(BackupManagerError):
+    """A password that is too easy to guess, or too long."""
+
+
+class AccessRefused(BackupManagerError):
+    """What was asked of the users cannot be done: a name is taken, the last admin would go."""
 
 
 class MessageRefused(BackupManagerError):

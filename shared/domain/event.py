@@ -13,6 +13,7 @@ class Job(StrEnum):
     SNAPSHOT = "snapshot"
     ARCHIVE = "archive"
     RETENTION = "retention"
+    RESTORE = "restore"
 
 
 class Quality(StrEnum):

@@ -14,6 +14,17 @@ import msgspec
 
 from shared.domain.errors import LogRefused
 from shared.domain.event import Event, Job, Kind, Quality
+from shared.domain.events_access import (
+    LoggedIn,
+    LoggedOut,
+    LoginRefused,
+    SetupLinkMade,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserRemoved,
+)
 from shared.domain.events_archive import (
     ArchiveAbandoned,
     ArchiveCancelled,
@@ -40,12 +51,22 @@ from shared.domain.events_general import (
     StoreEnrolled,
     StoreMeasured,
 )
+from shared.domain.events_restore import (
+    RestoreAbandoned,
+    RestoreCancelled,
+    RestoreCompleted,
+    RestoreFailed,
+    RestoreProgressed,
+    RestoreRequested,
+    RestoreStarted,
+)
 from shared.domain.events_retention import (
     PlanConfirmed,
     PointLost,
     PointPurged,
     PointTrashed,
     PointUndeleted,
+    PurgeOrdered,
     RemovalOrdered,
     RetentionAbandoned,
     RetentionCancelled,
@@ -87,6 +108,7 @@ AnyEvent = (
     | RemovalOrdered
     | PointTrashed
     | PointUndeleted
+    | PurgeOrdered
     | PointPurged
     | PointLost
     | RetentionCompleted
@@ -94,6 +116,13 @@ AnyEvent = (
     | RetentionCancelled
     | RetentionAbandoned
     | PlanConfirmed
+    | RestoreRequested
+    | RestoreStarted
+    | RestoreProgressed
+    | RestoreCompleted
+    | RestoreFailed
+    | RestoreCancelled
+    | RestoreAbandoned
     | BackupRequested
     | RequestRefused
     | SlotSkipped
@@ -106,6 +135,15 @@ AnyEvent = (
     | StoreMeasured
     | MessageRejected
     | ClockTrusted
+    | UserAdded
+    | UserChanged
+    | UserRemoved
+    | LoggedIn
+    | LoggedOut
+    | LoginRefused
+    | TokenMade
+    | TokenRevoked
+    | SetupLinkMade
 )
 
 
@@ -176,6 +214,9 @@ __all__ = [
     "HostFoundOffline",
     "Job",
     "Kind",
+    "LoggedIn",
+    "LoggedOut",
+    "LoginRefused",
     "MessageRejected",
     "NewEvent",
     "PlanConfirmed",
@@ -183,16 +224,25 @@ __all__ = [
     "PointPurged",
     "PointTrashed",
     "PointUndeleted",
+    "PurgeOrdered",
     "Quality",
     "Recorded",
     "RemovalOrdered",
     "RequestRefused",
+    "RestoreAbandoned",
+    "RestoreCancelled",
+    "RestoreCompleted",
+    "RestoreFailed",
+    "RestoreProgressed",
+    "RestoreRequested",
+    "RestoreStarted",
     "RetentionAbandoned",
     "RetentionCancelled",
     "RetentionCompleted",
     "RetentionFailed",
     "RetentionStarted",
     "SettingsChanged",
+    "SetupLinkMade",
     "SlotSkipped",
     "SnapshotAbandoned",
     "SnapshotCancelled",
@@ -203,6 +253,11 @@ __all__ = [
     "SnapshotStarted",
     "StoreEnrolled",
     "StoreMeasured",
+    "TokenMade",
+    "TokenRevoked",
+    "UserAdded",
+    "UserChanged",
+    "UserRemoved",
     "decode_event",
     "decode_page",
     "encode_event",

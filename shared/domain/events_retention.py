@@ -54,6 +54,18 @@ class PointUndeleted(Event, frozen=True, gc=False, tag=True, kw_only=True):
     by: str = ""
 
 
+class PurgeOrdered(Event, frozen=True, gc=False, tag=True, kw_only=True):
+    """A restore point of the trash is to go for good: nothing that was recorded before this stood against it.
+
+    `run` is the one that put it into the trash, `trashed_seconds` how long it has lain there.
+    """
+
+    run: UUID
+    kind: Kind
+    point: str
+    trashed_seconds: float = 0.0
+
+
 class PointPurged(Event, frozen=True, gc=False, tag=True, kw_only=True):
     """A restore point of the trash is gone for good."""
 

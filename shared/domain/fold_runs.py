@@ -54,6 +54,8 @@ def settle(host: HostState, job: Job, slot: datetime) -> None:
             host.archive_settled_slot = slot
         case Job.RETENTION:
             host.retention_settled_slot = slot
+        case Job.RESTORE:
+            pass  # a restore has no slots that pass
 
 
 def skip(host: HostState, job: Job, slot: datetime, recorded_us: int) -> None:

@@ -18,6 +18,7 @@ from shared.domain.event import Job, Kind, Quality
 from shared.domain.events_general import DryRunCompleted
 from shared.domain.events_retention import RetentionCompleted
 from shared.domain.names import parse_snapshot_name
+from shared.domain.restore_state import RestoreState
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -157,6 +158,7 @@ class HostState(msgspec.Struct):
     confirmed_us: int = 0
     clock_doubt_us: int | None = None
     undeleted: dict[str, int] = {}
+    restores: dict[str, RestoreState] = {}
     outcomes: dict[str, int] = {}
     hours: dict[int, int] = {}
     left_open: dict[UUID, datetime] = {}
@@ -196,6 +198,8 @@ class HostState(msgspec.Struct):
                 return self.archive_run
             case Job.RETENTION:
                 return self.retention_run
+            case Job.RESTORE:
+                return None  # several may wait: see `restores`
 
     def settled(self, job: Job) -> datetime | None:
         """The newest slot of a job that completed, failed for good, was skipped or cancelled."""
@@ -206,6 +210,8 @@ class HostState(msgspec.Struct):
                 return self.archive_settled_slot
             case Job.RETENTION:
                 return self.retention_settled_slot
+            case Job.RESTORE:
+                return None  # it has no slots: what is asked for is done, however old
 
     def is_settled(self, job: Job, slot: datetime) -> bool:
         """Whether nothing is to be done for this slot any more."""

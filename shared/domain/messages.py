@@ -47,14 +47,16 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is under way or waiting for this host is called off."""
+    """What is under way or waiting for this host is called off; with `restore` only the restore of that id."""
 
     host: HostName
     by: str = ""
+    restore: str = ""
 
 
 class _CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: str = ""
+    restore: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def tick_subject(job: Job, store: str, host: str) -> str:
@@ -100,6 +102,8 @@ def decode_trigger(subject: str, body: bytes) -> Trigger:
         if trigger.hosts is not None and trigger.hosts != (named,):
             raise MessageRefused("The subject names one host and the body others.")
         trigger = msgspec.structs.replace(trigger, hosts=(named,))
+    if trigger.job is Job.RESTORE:
+        raise MessageRefused("A trigger does not say what to restore.", "Use `backup-manager restore`.")
     if trigger.hosts is not None and not trigger.hosts:
         raise MessageRefused("The list of hosts is empty.", "Leave it out to mean all hosts.")
     if len(trigger.by) > MAX_BY_CHARACTERS:
@@ -121,7 +125,7 @@ def cancel_subject(host: HostName) -> str:
 
 def encode_cancel(cancel: Cancel) -> bytes:
     """The body of a cancel message; the host is its subject."""
-    return msgspec.json.encode(_CancelBody(cancel.by))
+    return msgspec.json.encode(_CancelBody(cancel.by, cancel.restore or msgspec.UNSET))
 
 
 def decode_cancel(subject: str, body: bytes) -> Cancel:
@@ -133,7 +137,10 @@ def decode_cancel(subject: str, body: bytes) -> Cancel:
     content = _decode(body, _CancelBody) if body else _CancelBody()
     if len(content.by) > MAX_BY_CHARACTERS:
         raise MessageRefused(f"`by` is longer than {MAX_BY_CHARACTERS} characters.")
-    return Cancel(HostName(host), content.by)
+    restore = content.restore or ""
+    if len(restore) > MAX_BY_CHARACTERS:
+        raise MessageRefused(f"`restore` is longer than {MAX_BY_CHARACTERS} characters.")
+    return Cancel(HostName(host), content.by, restore)
 
 
 def preview(body: bytes) -> str:

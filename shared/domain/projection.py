@@ -7,14 +7,17 @@ else does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from shared.domain.events import (
     AlertRaised,
+    ArchiveCompleted,
+    ArchiveProgressed,
+    ArchiveStarted,
     BackupRequested,
     ClockTrusted,
     DryRunCompleted,
@@ -23,7 +26,12 @@ from shared.domain.events import (
     HostFoundOffline,
     Job,
     MessageRejected,
+    PointPurged,
+    PointTrashed,
     Recorded,
+    RemovalOrdered,
+    RetentionCompleted,
+    RetentionStarted,
     SettingsChanged,
     SlotSkipped,
     SnapshotAbandoned,
@@ -38,6 +46,7 @@ from shared.domain.events import (
 )
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
+from shared.domain.fold_restores import evolve_restores
 from shared.domain.fold_runs import end_run, progress, settle, skip, still_open
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
@@ -70,9 +79,25 @@ def replay(pages: Iterable[Iterable[Recorded]], state: State | None = None) -> S
     """The state after these events."""
     state = State() if state is None else state
     for page in pages:
-        for recorded in page:
-            evolve(state, recorded)
+        evolve_page(state, page)
     return state
+
+
+def evolve_page(state: State, page: Iterable[Recorded]) -> None:
+    """Take many events into the state: like `evolve` with each, without two calls for each."""
+    host_of, fold_of = state.host_of_stream, FOLD_OF
+    for recorded in page:
+        host = host_of.get(recorded.stream)
+        if host is None:
+            evolve(state, recorded)
+            continue
+        host.version = recorded.version
+        event, recorded_us = recorded.event, recorded.recorded_us
+        if recorded_us - host.recorded_us > CLOCK_JUMP_US and host.recorded_us:
+            host.clock_doubt_us = recorded_us
+        host.recorded_us = state.recorded_us = recorded_us
+        state.position = recorded.position
+        fold_of.get(type(event), _evolve_rarely)(host, event, recorded_us)
 
 
 def evolve(state: State, recorded: Recorded) -> None:
@@ -112,23 +137,36 @@ def evolve_host(host: HostState, recorded: Recorded) -> None:
     if recorded_us - host.recorded_us > CLOCK_JUMP_US and host.recorded_us:
         host.clock_doubt_us = recorded_us
     host.recorded_us = recorded_us
-    match recorded.event:  # the frequent ones first
-        case SnapshotProgressed() as event:
-            progress(host.run, event.run, event, event.files, event.transferred_bytes)
-        case SnapshotStarted() as event:
-            still_open(host.run, event.run, host.left_open)
-            host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
-            host.offline_since_us = None
-        case SnapshotCompleted() as event:
-            _completed(host, event, recorded_us)
-            tally(host, recorded)
-        case _:
-            _evolve_rarely(host, recorded)
+    event = recorded.event
+    FOLD_OF.get(type(event), _evolve_rarely)(host, event, recorded_us)
 
 
-def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, PLR0912  # one line for each event
-    recorded_us = recorded.recorded_us
-    match recorded.event:
+def _progressed(host: HostState, event: SnapshotProgressed, _: int) -> None:
+    progress(host.run, event.run, event, event.files, event.transferred_bytes)
+
+
+def _started(host: HostState, event: SnapshotStarted, recorded_us: int) -> None:
+    still_open(host.run, event.run, host.left_open)
+    host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
+    host.offline_since_us = None
+
+
+def _archived(host: HostState, event: ArchiveCompleted, recorded_us: int) -> None:
+    evolve_archives(host, event, recorded_us)
+    tally(host, event, recorded_us)
+
+
+def _thinned(host: HostState, event: RetentionCompleted, recorded_us: int) -> None:
+    evolve_points(host, event, recorded_us)
+    tally(host, event, recorded_us)
+
+
+def _nothing(_: HostState, __: object, ___: int) -> None:
+    """Some events change nothing but the version."""
+
+
+def _evolve_rarely(host: HostState, event: object, recorded_us: int) -> None:  # noqa: C901, PLR0912  # one line for each event
+    match event:
         case SnapshotFailed() as event:
             _failed(host, event, recorded_us)
         case SnapshotAbandoned() as event:
@@ -163,8 +201,12 @@ def _evolve_rarely(host: HostState, recorded: Recorded) -> None:  # noqa: C901, 
         case ClockTrusted():
             host.clock_doubt_us = None
         case event:
-            _ = evolve_archives(host, event, recorded_us) or evolve_points(host, event, recorded_us)
-    tally(host, recorded)
+            _ = (
+                evolve_archives(host, event, recorded_us)
+                or evolve_points(host, event, recorded_us)
+                or evolve_restores(host, event, recorded_us)
+            )
+    tally(host, event, recorded_us)
 
 
 def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> None:
@@ -187,6 +229,7 @@ def _completed(host: HostState, event: SnapshotCompleted, recorded_us: int) -> N
         recorded_us,
     )
     settle(host, Job.SNAPSHOT, event.slot)
+    tally(host, event, recorded_us)
 
 
 def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
@@ -198,3 +241,17 @@ def _failed(host: HostState, event: SnapshotFailed, recorded_us: int) -> None:
     if event.final:
         host.runs_failed += 1
         settle(host, Job.SNAPSHOT, event.slot)
+
+
+FOLD_OF: Final[dict[type, Callable[[HostState, Any, int], object]]] = {
+    SnapshotProgressed: _progressed,
+    SnapshotStarted: _started,
+    SnapshotCompleted: _completed,
+    **dict.fromkeys((ArchiveProgressed, ArchiveStarted), evolve_archives),
+    **dict.fromkeys((PointTrashed, PointPurged, RetentionStarted), evolve_points),
+    ArchiveCompleted: _archived,
+    RetentionCompleted: _thinned,
+    RemovalOrdered: _nothing,
+}
+"""The frequent ones go straight to what takes them in: asking of each event whether it is any of forty costs a third
+of a replay."""

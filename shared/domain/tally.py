@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from shared.domain.event import Event, Job
-from shared.domain.events import Recorded
 from shared.domain.events_archive import ArchiveAbandoned, ArchiveCancelled, ArchiveCompleted, ArchiveFailed
+from shared.domain.events_restore import RestoreAbandoned, RestoreCancelled, RestoreCompleted, RestoreFailed
 from shared.domain.events_retention import (
     RetentionAbandoned,
     RetentionCancelled,
@@ -36,20 +36,24 @@ OUTCOME_OF: Final[dict[type[Event], tuple[Job, str]]] = {
     RetentionFailed: (Job.RETENTION, "failed"),
     RetentionCancelled: (Job.RETENTION, "cancelled"),
     RetentionAbandoned: (Job.RETENTION, "abandoned"),
+    RestoreCompleted: (Job.RESTORE, "completed"),
+    RestoreFailed: (Job.RESTORE, "failed"),
+    RestoreCancelled: (Job.RESTORE, "cancelled"),
+    RestoreAbandoned: (Job.RESTORE, "abandoned"),
 }
 """The events that end a run."""
 
-_KEY_OF: Final = {kind: f"{job} {outcome}" for kind, (job, outcome) in OUTCOME_OF.items()}
-_MARK_OF: Final[dict[type[Event], int]] = {
+_KEY_OF: Final[dict[type, str]] = {kind: f"{job} {outcome}" for kind, (job, outcome) in OUTCOME_OF.items()}
+_MARK_OF: Final[dict[type, int]] = {
     SnapshotCompleted: WENT_WELL,
     SnapshotFailed: WENT_WRONG,
     SnapshotAbandoned: WENT_WRONG,
 }
 
 
-def tally(host: HostState, recorded: Recorded) -> None:
+def tally(host: HostState, event: object, recorded_us: int) -> None:
     """Count an event that ends a run; others change nothing."""
-    kind = type(recorded.event)
+    kind = type(event)
     key = _KEY_OF.get(kind)
     if key is None:
         return
@@ -57,7 +61,7 @@ def tally(host: HostState, recorded: Recorded) -> None:
     mark = _MARK_OF.get(kind)
     if mark is None:
         return
-    hour = recorded.recorded_us // HOUR_US
+    hour = recorded_us // HOUR_US
     host.hours[hour] = host.hours.get(hour, 0) | mark
     while len(host.hours) > HOURS_REMEMBERED:
         del host.hours[next(iter(host.hours))]

@@ -9,6 +9,7 @@ from shared.domain import events
 from shared.domain.events import AnyEvent
 from shared.domain.names import snapshot_name
 from shared.domain.wording import duration, printable, size
+from shared.domain.words_restore import RESTORE_WORDS
 
 MAX_NAMES: Final = 6
 
@@ -103,7 +104,27 @@ def _by(event: Any) -> str:
     return f" by {event.by}" if event.by else ""
 
 
-_WORDS: Final[dict[type, Callable[[Any], str]]] = {
+def _from(event: Any) -> str:
+    return f"{_by(event) if hasattr(event, 'by') else ''}{f' from {event.address}' if event.address else ''}"
+
+
+def _role(event: events.UserAdded | events.UserChanged) -> str:
+    of = f" for {', '.join(event.hosts[:MAX_NAMES]) or 'no host'}" if event.hosts is not None else ""
+    return f"{event.role}{of}"
+
+
+def _user_changed(event: events.UserChanged) -> str:
+    role = f" ({_role(event)})" if event.role else ""
+    return f"User {event.user}: {event.what} changed{role}{_from(event)}."
+
+
+def _login_refused(event: events.LoginRefused) -> str:
+    if event.attempts > 1:
+        return f"{event.attempts:,} more log-ins were refused."
+    return f"A log-in{f' as {event.user}' if event.user else ''} was refused{_from(event)}."
+
+
+_WORDS: Final[dict[type, Callable[[Any], str]]] = RESTORE_WORDS | {
     events.BackupRequested: _requested,
     events.RequestRefused: lambda e: f"The wish for {_a(e.job)} was not granted: {e.reason}.",
     events.SnapshotStarted: _started,
@@ -125,6 +146,9 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.GoldenDiscovered: lambda e: f"Golden copy {e.golden} was found on the drive: {e.files:,} files.",
     events.RetentionStarted: lambda e: f"Retention started on {e.worker} under policy {e.policy}.",
     events.RemovalOrdered: _ordered,
+    events.PurgeOrdered: lambda e: (
+        f"{e.kind}/{e.point} is to be purged after {duration(e.trashed_seconds)} in the trash."
+    ),
     events.PointTrashed: lambda e: f"The {e.kind} {e.point} lies in the trash; `undelete` brings it back.",
     events.PointUndeleted: lambda e: f"The {e.kind} {e.point} was brought back from the trash{_by(e)}.",
     events.PointPurged: lambda e: f"The {e.kind} {e.point} was purged: {e.entries:,} entries.",
@@ -148,4 +172,13 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     events.StoreMeasured: lambda e: f"The drive {e.store} has {size(e.free_bytes)} of {size(e.total_bytes)} free.",
     events.StoreEnrolled: lambda e: f"The drive {e.uuid} is the store {e.store}.",
     events.MessageRejected: lambda e: f"A message on {e.subject} ({e.size_bytes:,} bytes) was refused: {e.reason}",
+    events.UserAdded: lambda e: f"User {e.user} was added as {_role(e)}{_from(e)}.",
+    events.UserChanged: _user_changed,
+    events.UserRemoved: lambda e: f"User {e.user} was removed{_from(e)}.",
+    events.LoggedIn: lambda e: f"{e.user} logged in{_from(e)}.",
+    events.LoggedOut: lambda e: f"{e.user} logged out{_from(e)}.",
+    events.LoginRefused: _login_refused,
+    events.TokenMade: lambda e: f"Token {e.token} of {e.user} was made{_from(e)}.",
+    events.TokenRevoked: lambda e: f"Token {e.token} of {e.user} was revoked{_from(e)}.",
+    events.SetupLinkMade: lambda e: f"A set-up link was made{_by(e)}.",
 }

@@ -29,9 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class CancelWish:
-    """Whether a run is called off, and by whom."""
+    """Whether a run is called off, and by whom. `restore` is its restore, if it is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, restore: str = "") -> None:
+        self.restore = restore
         self.asked = asyncio.Event()
         self.by = ""
 
@@ -74,29 +75,32 @@ class Cancels:
             looking.cancel()
 
     @contextmanager
-    def wish(self, host: HostName, slot: datetime) -> Iterator[CancelWish]:
+    def wish(self, host: HostName, slot: datetime, restore: str = "") -> Iterator[CancelWish]:
         """What is said about the run of this host and slot while the block lasts."""
-        wish = self._wishes[host] = CancelWish()
+        wish = self._wishes[host] = CancelWish(restore)
         self._slots[host] = slot
         try:
             yield wish
         finally:
             del self._wishes[host], self._slots[host]
 
-    async def called_off_by(self, host: HostName, slot: datetime) -> str:
+    async def called_off_by(self, host: HostName, slot: datetime, restore: str = "") -> str:
         """Who called this slot off; empty when nobody did or the bus cannot be asked now."""
         try:
             found = await self._bus.last_cancel(host)
         except BusUnavailable as error:
             log.warning("%s", error)
             return ""
-        # A wish has the second in which it was made for its slot: one of the second of the cancel may have come after.
-        if found is None or found[1].replace(microsecond=0) <= slot:
-            return ""
         try:
-            return decode_cancel(f"backup.cancel.{host}", found[0]).by or SOMEBODY
+            cancel = decode_cancel(f"backup.cancel.{host}", found[0]) if found is not None else None
         except MessageRefused:
             return ""
+        if found is None or cancel is None or cancel.restore not in {"", restore}:
+            return ""
+        if cancel.restore:
+            return cancel.by or SOMEBODY  # it names this one, whenever it was said
+        # A wish has the second in which it was made for its slot: one of the second of the cancel may have come after.
+        return "" if found[1].replace(microsecond=0) <= slot else cancel.by or SOMEBODY
 
     async def _hear(self, subject: str, body: bytes) -> None:
         try:
@@ -106,7 +110,7 @@ class Cancels:
             await self._rejections.record(subject, error.message, body)
             return
         wish = self._wishes.get(cancel.host)
-        if wish is not None:
+        if wish is not None and cancel.restore in {"", wish.restore}:
             log.info("Called off by %s.", cancel.by or SOMEBODY)
             wish.ask(cancel.by or SOMEBODY)
 
@@ -114,5 +118,5 @@ class Cancels:
         while True:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             for host, wish in list(self._wishes.items()):
-                if by := await self.called_off_by(host, self._slots[host]):
+                if by := await self.called_off_by(host, self._slots[host], wish.restore):
                     wish.ask(by)

@@ -20,7 +20,7 @@ from typing import Final
 
 import uvloop
 
-from tests.bench import archive, event_log, memory, retention, snapshots, ticks, trees
+from tests.bench import api, archive, download, event_log, memory, retention, snapshots, ticks, trees
 from tests.bench.drive import has_own_mounts
 from tests.bench.options import Options
 from tests.bench.table import Found, show
@@ -33,6 +33,8 @@ BENCHMARKS: Final[dict[str, Callable[[Options], Awaitable[Found]]]] = {
     "retention": retention.measure,
     "trees": trees.measure,
     "archive": archive.measure,
+    "download": download.measure,
+    "api": api.measure,
 }
 OWN_MOUNTS: Final = "BACKUP_BENCH_OWN_MOUNTS"
 

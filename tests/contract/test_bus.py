@@ -474,13 +474,12 @@ async def test_what_cannot_be_understood_is_recorded_and_removed_and_the_worker_
 
 
 async def test_without_the_log_what_cannot_be_understood_is_removed_all_the_same(
-    bus: Bus, raw: Client, js: JetStreamContext
+    bus: Bus, js: JetStreamContext
 ) -> None:
     away = EventLog("postgresql:///nowhere?host=/nonexistent")
     handler = Handler()
     async with working(bus, handler, reject=Rejections(away).record):
-        await raw.publish("tick.snapshot.main.nas", b"?")
-        await raw.flush()
+        await js.publish("tick.snapshot.main.nas", b"?")  # and wait until it is stored
         await free_again(js, "tick.snapshot.main.nas")
         await bus.publish_tick(a_tick())
         await handler.ticks.get()

@@ -210,7 +210,7 @@ async def test_sixteen_writers_at_once_lose_nothing_and_a_reader_skips_nothing(
 
 async def test_pages_are_whole_and_end_where_they_are_told(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     await log.append("host-a", None, alerts(25))
-    monkeypatch.setattr(postgres, "PAGE_EVENTS", 10)
+    monkeypatch.setattr(EventLog, "page_events", 10)
     for after, upto, sizes in (
         (0, None, [10, 10, 5]),
         (0, 20, [10, 10]),
@@ -231,7 +231,7 @@ async def test_a_reader_that_stops_after_the_first_page_leaves_the_log_usable(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await log.append("host-a", None, alerts(30))
-    monkeypatch.setattr(postgres, "PAGE_EVENTS", 10)
+    monkeypatch.setattr(EventLog, "page_events", 10)
     for _ in range(5):
         async with aclosing(log.pages()) as pages:
             assert len(await anext(pages)) == 10

@@ -12,13 +12,16 @@ import pytest
 
 from shared.adapters.trash import bring_back, contents
 from shared.domain.events import (
+    AlertRaised,
     HoldPlaced,
     HoldReleased,
     Kind,
     PointPurged,
     PointUndeleted,
+    PurgeOrdered,
     RetentionCompleted,
 )
+from shared.domain.host_state import point_key
 from shared.domain.names import archive_name, snapshot_name
 from tests.support.builders import HOST, SLOT, build
 from tests.support.servers import BOUND_SECONDS, Database
@@ -87,6 +90,32 @@ async def test_a_hold_that_comes_while_the_trash_is_emptied_stops_the_rest(place
     place.log.once_after(PointPurged, hold)
     await place.run_at(START + GRACE + HOUR)
     assert await place.purged() == EXPIRED[:1]
+
+
+async def test_a_hold_that_comes_between_the_decision_and_the_purge_stops_it(place: Bench) -> None:
+    await place.run()
+
+    async def hold() -> None:
+        await place.tell(build(HoldPlaced, pinned=snapshot_name(SLOT)))
+
+    place.log.once_before(PurgeOrdered, hold)
+    await place.run_at(START + GRACE + HOUR)
+    assert await place.purged() == []
+    assert {found.key for found in contents(place.folder)} == set(EXPIRED)
+    await place.agree()
+
+
+async def test_what_is_unrelated_delays_a_purge_only_until_it_is_decided_again(place: Bench) -> None:
+    await place.run()
+
+    async def happen() -> None:
+        await place.tell(build(AlertRaised))
+
+    place.log.once_before(PurgeOrdered, happen)
+    await place.run_at(START + GRACE + HOUR)
+    assert set(await place.purged()) == set(EXPIRED)
+    ordered = [point_key(one.kind, one.point) for one in await place.events(PurgeOrdered)]
+    assert ordered == await place.purged()
 
 
 async def test_what_is_brought_back_while_the_trash_is_emptied_is_left_alone(place: Bench) -> None:

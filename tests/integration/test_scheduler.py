@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 from services.scheduler import handler, service
 from services.scheduler.handler import Scheduler
 from services.scheduler.service import serve
-from shared.adapters.bus_layout import TICKS, TRIGGERS
+from shared.adapters.bus_layout import TICKS, TRIGGERED_JOBS, TRIGGERS
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Accepted, Bus, Delivery, Inbox
 from shared.adapters.postgres import EventLog
@@ -33,6 +33,8 @@ from shared.domain.events import (
     MessageRejected,
     Recorded,
     RequestRefused,
+    RestoreCancelled,
+    RestoreRequested,
     SettingsChanged,
     SlotSkipped,
 )
@@ -41,7 +43,7 @@ from shared.domain.names import REFUSED_STREAM, SETTINGS_STREAM, HostName, host_
 from shared.domain.projection import State, evolve, replay
 from shared.domain.schedule import newest_slot, trigger_slot
 from shared.runtime.rejected import Rejections
-from tests.support.builders import SLOT, build, everything, first_that, new, some_settings
+from tests.support.builders import SLOT, a_run, build, everything, first_that, new, some_settings
 from tests.support.servers import BOUND_SECONDS, Database, NatsServer, SharedPostgres
 
 pytestmark = pytest.mark.timeout(BOUND_SECONDS)
@@ -549,7 +551,7 @@ async def test_the_archive_follows_the_snapshot_and_the_retention_the_archive(
 
 
 @pytest.mark.all_jobs
-@pytest.mark.parametrize("job", list(Job))
+@pytest.mark.parametrize("job", TRIGGERED_JOBS)
 async def test_every_job_can_be_asked_for(
     job: Job, bus: Bus, log: EventLog, settings: Settings, js: JetStreamContext
 ) -> None:
@@ -558,3 +560,27 @@ async def test_every_job_can_be_asked_for(
         while not (found := [tick for tick in await ticks_on(js) if tick.dry_run]):  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.02)
     assert [(tick.job, tick.host) for tick in found] == [(job, "host-03")]
+
+
+@pytest.mark.all_jobs
+async def test_a_restore_that_waits_in_the_log_gets_a_tick_until_it_has_ended(
+    bus: Bus, log: EventLog, settings: Settings, js: JetStreamContext
+) -> None:
+    stream, restore = host_stream(HostName("host-03")), a_run()
+    await log.append(stream, None, [new(build(RestoreRequested, restore=restore), run=restore)])
+    scheduler, at = a_scheduler(settings, bus, log), now().replace(microsecond=0)
+    scheduler.state = replay([await everything(log)])
+
+    async def restores_at(moment: datetime) -> list[datetime]:
+        await scheduler.publish_due(moment)
+        return [tick.slot for tick in await ticks_on(js) if tick.job is Job.RESTORE]
+
+    assert await restores_at(at) == [at]
+    assert await restores_at(at + timedelta(hours=1)) == [at]  # refused while the first one is pending
+    await js.purge_stream(TICKS)
+    assert await restores_at(at + timedelta(hours=2)) == [at + timedelta(hours=2)]  # worked off, and still not done
+    await js.purge_stream(TICKS)
+    cancelled = build(RestoreCancelled, restore=restore)
+    await log.append(stream, None, [new(cancelled)])
+    scheduler.state = replay([await everything(log)])
+    assert await restores_at(at + timedelta(hours=3)) == []

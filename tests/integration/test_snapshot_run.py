@@ -15,13 +15,13 @@ import xxhash
 from services.cli.demo_change import change_home
 from services.cli.demo_home import build_home
 from services.cli.demo_names import ODD_NAMES
-from services.snapshotter.file_list import real_name
 from services.snapshotter.findings import findings
 from services.snapshotter.rsync import arguments
 from shared.adapters import process
 from shared.adapters.markers import CHANGES_FILE, FILES_FILE, MARKER_FILE
 from shared.domain.errors import HostUnreachable, RunFailed
 from shared.domain.events import AlertRaised, HoldPlaced, Quality
+from shared.domain.file_list import real_name
 from tests.support.backups import AS_NOBODY, Backups, Taken, backups, files_under, mounted
 from tests.support.places import new_place
 from tests.support.trees import Entry, Tree, differences, inodes, snapshot_of

@@ -20,7 +20,6 @@ import zstandard
 
 from services.embedded.sshd import ThrowawaySshd
 from services.snapshotter.connection import connected
-from services.snapshotter.file_list import Change, Entry, parse_line, real_name
 from services.snapshotter.lists import Compared, read_list
 from services.snapshotter.output import Progress
 from services.snapshotter.rsync import Ability
@@ -32,6 +31,7 @@ from shared.adapters.markers import CHANGES_FILE, FILES_FILE
 from shared.adapters.store import Store
 from shared.config import HostSettings, Settings
 from shared.domain.events import Job, Quality, SnapshotCompleted
+from shared.domain.file_list import Change, Entry, parse_line, real_name
 from shared.domain.ids import run_id
 from shared.domain.names import StoreName
 from tests.support.builders import HOST, SLOT

@@ -120,7 +120,7 @@ class OwnCancels(Cancels):
         self._newest: CancelWish | None = None
 
     @contextmanager
-    def wish(self, host: HostName, slot: datetime) -> Iterator[CancelWish]:
+    def wish(self, host: HostName, slot: datetime, restore: str = "") -> Iterator[CancelWish]:
         with super().wish(host, slot) as self._newest:
             yield self._newest
 

@@ -63,6 +63,7 @@ def test_the_full_samples_show_every_setting_and_its_default() -> None:
     shown, default = load_file(SAMPLES / "full.env"), load_settings(ENVIRON, env_file=None, toml_file=None)
     globals_shown = {key: value for key, value in shown.described().items() if "hosts." not in key}
     expected = default.described() | {"BACKUP_DATA": "/var/lib/backup-manager", "HOSTS": globals_shown["HOSTS"]}
+    expected["RESTORE_FOLDERS"] = '["/var/lib/backup-manager/restored"]'
     assert globals_shown == expected
 
 

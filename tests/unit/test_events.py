@@ -29,6 +29,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     Quality: st.sampled_from(Quality),
     Kind: st.sampled_from(Kind),
     tuple[str, ...]: st.lists(texts, max_size=4).map(tuple),
+    tuple[str, ...] | None: st.none() | st.lists(texts, max_size=4).map(tuple),
     dict[str, str]: st.dictionaries(texts, texts, max_size=4),
     str | None: st.none() | texts,
     int | None: st.none() | whole,

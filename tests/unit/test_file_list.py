@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.snapshotter.file_list import NO_CHECKSUM, Change, Tally, checksums_of, compare, parse_line, real_name
+from services.snapshotter.file_list import Tally, checksums_of, compare
+from shared.domain.file_list import NO_CHECKSUM, Change, parse_line, real_name
 
 SECONDS = (b"2026/11/23-01:46:33", b"2026/11/23-01:46:34", b"1995/08/10-00:00:00")
 BLANK_CHECKSUM = b" " * 32

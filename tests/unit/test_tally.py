@@ -8,7 +8,6 @@ from shared.domain.events import (
     AnyEvent,
     ArchiveFailed,
     HostFoundOffline,
-    Recorded,
     SnapshotCompleted,
     SnapshotFailed,
     SnapshotProgressed,
@@ -22,8 +21,8 @@ from tests.support.builders import build, recorded
 def told(*events: tuple[int, AnyEvent]) -> HostState:
     """The state of a host after these events, each at its hour."""
     host = HostState()
-    for number, (hour, event) in enumerate(events, 1):
-        tally(host, Recorded(number, hour * HOUR_US + 5, "host-nas", number, event))
+    for hour, event in events:
+        tally(host, event, hour * HOUR_US + 5)
     return host
 
 

@@ -11,7 +11,7 @@ from litestar.response import Redirect
 
 from services.api.asked import Name, known_host
 from services.api.decide import decide
-from services.api.given import TheBus, TheLive, TheLog, TheSettings
+from services.api.given import TheBus, TheLive, TheLog, TheSettings, TheWho
 from services.api.routes.holds import HoldBody, Reason, placed, released
 from services.api.routes.wishes import TriggerBody, wish_for
 from shared.domain.event import Job
@@ -36,33 +36,38 @@ ReasonForm: TypeAlias = URLEncodedBody[Because]
 
 
 @post("/hosts/{host:str}/run", include_in_schema=False)
-async def run(live: TheLive, settings: TheSettings, bus: TheBus, host: Name, data: Form) -> Redirect:
+async def run(*, live: TheLive, settings: TheSettings, bus: TheBus, who: TheWho, host: Name, data: Form) -> Redirect:
     """Ask for a run, or for a dry run."""
     body = TriggerBody((known_host(settings, host),), data.job)
-    await wish_for(live.state, settings, bus, body, dry_run=bool(data.dry_run))
+    await wish_for(live.state, settings, bus, body, by=who.by("dashboard"), dry_run=bool(data.dry_run))
     return _shown(host)
 
 
 @post("/hosts/{host:str}/cancel", include_in_schema=False)
-async def call_off(settings: TheSettings, bus: TheBus, host: Name) -> Redirect:
+async def call_off(settings: TheSettings, bus: TheBus, who: TheWho, host: Name) -> Redirect:
     """Call the host's work off."""
-    await bus.publish_cancel(Cancel(known_host(settings, host), "dashboard"))
+    await bus.publish_cancel(Cancel(known_host(settings, host), who.by("dashboard")))
     return _shown(host)
 
 
 @post("/hosts/{host:str}/hold", include_in_schema=False)
-async def hold(live: TheLive, event_log: TheLog, settings: TheSettings, host: Name, data: ReasonForm) -> Redirect:
+async def hold(
+    *, live: TheLive, event_log: TheLog, settings: TheSettings, who: TheWho, host: Name, data: ReasonForm
+) -> Redirect:
     """Remove nothing of the host any more."""
     body = HoldBody(data.reason)
-    await decide(live, event_log, known_host(settings, host), lambda state: placed(state, host, body, "dashboard"))
+    by = who.by("dashboard")
+    await decide(live, event_log, known_host(settings, host), lambda state: placed(state, host, body, by))
     return _shown(host)
 
 
 @post("/hosts/{host:str}/release", include_in_schema=False)
-async def release(live: TheLive, event_log: TheLog, settings: TheSettings, host: Name, data: ReasonForm) -> Redirect:
+async def release(
+    *, live: TheLive, event_log: TheLog, settings: TheSettings, who: TheWho, host: Name, data: ReasonForm
+) -> Redirect:
     """Let retention go on."""
     name = known_host(settings, host)
-    await decide(live, event_log, name, lambda state: released(state, host, data.reason, "dashboard"))
+    await decide(live, event_log, name, lambda state: released(state, host, data.reason, who.by("dashboard")))
     return _shown(host)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.routes import events, holds, hosts, log, now, runs, wishes
+from services.api.routes import access, events, files, holds, hosts, log, now, restores, runs, wishes
 
 ROUTES: Final[tuple[Any, ...]] = (
     *now.ROUTES,
@@ -14,4 +14,7 @@ ROUTES: Final[tuple[Any, ...]] = (
     *runs.ROUTES,
     *log.ROUTES,
     *events.ROUTES,
+    *files.ROUTES,
+    *restores.ROUTES,
+    *access.ROUTES,
 )

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 
 from services.api.asked import At, Name, known_host, state_of
 from services.api.decide import decide
-from services.api.given import TheLive, TheLog, TheSettings
+from services.api.given import TheLive, TheLog, TheSettings, TheWho
 from services.api.problems import AlreadyRunning, NotThere
 from shared.domain.event import Quality
 from shared.domain.events import HoldPlaced, HoldReleased
@@ -53,17 +53,23 @@ async def hold(live: TheLive, settings: TheSettings, host: Name, at: At = None) 
 
 
 @post("/api/hosts/{host:str}/hold", status_code=201, summary="Put it on hold")
-async def place_hold(live: TheLive, event_log: TheLog, settings: TheSettings, host: Name, data: ToHold) -> Hold:
+async def place_hold(
+    *, live: TheLive, event_log: TheLog, settings: TheSettings, who: TheWho, host: Name, data: ToHold
+) -> Hold:
     """From now on nothing at or before the pinned snapshot is removed. 409 when it is on hold already."""
     name = known_host(settings, host)
-    return told_hold(await decide(live, event_log, name, lambda state: placed(state, host, data, "api")))
+    return told_hold(await decide(live, event_log, name, lambda state: placed(state, host, data, who.by("api"))))
 
 
 @post("/api/hosts/{host:str}/hold/release", status_code=200, summary="Lift its hold")
-async def release_hold(live: TheLive, event_log: TheLog, settings: TheSettings, host: Name, data: ToRelease) -> Hold:
+async def release_hold(
+    *, live: TheLive, event_log: TheLog, settings: TheSettings, who: TheWho, host: Name, data: ToRelease
+) -> Hold:
     """Retention goes on. 404 when the host is not on hold."""
     name = known_host(settings, host)
-    return told_hold(await decide(live, event_log, name, lambda state: released(state, host, data.reason, "api")))
+    return told_hold(
+        await decide(live, event_log, name, lambda state: released(state, host, data.reason, who.by("api")))
+    )
 
 
 def told_hold(state: HostState) -> Hold:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from litestar import get
 
 from services.api.asked import At, Name, state_of
 from services.api.given import TheClock, TheLive, TheSettings
+from services.api.guard import NARROWED
 from services.api.status import HostStatus, host_status
 from shared.domain.host_state import ArchiveState, GoldenState, HostState, SnapshotState
 from shared.domain.inventory import facts_of_log, hold_of
 from shared.domain.retention import RetentionPlan, plan
 
 
-@get("/api/hosts", summary="All hosts")
+@get("/api/hosts", summary="All hosts", opt={NARROWED: True})
 async def hosts(live: TheLive, settings: TheSettings, at: At = None) -> dict[str, HostState]:
     """Everything that is known of every host."""
     state = await live.as_of(at)
-    return {host.name: state.hosts.get(host.name, HostState()) for host in settings.hosts}
+    return {host.name: _public(state.hosts.get(host.name, HostState())) for host in settings.hosts}
+
+
+def _public(host: HostState) -> HostState:
+    """Without the restores: they name files, which not everybody may see who may see that all is well."""
+    return msgspec.structs.replace(host, restores={})
 
 
 @get("/api/hosts/{host:str}", summary="One host")

@@ -10,6 +10,7 @@ from litestar import get
 
 from services.api.chain import ChainState
 from services.api.given import TheChain, TheLive, TheLog
+from services.api.guard import NARROWED
 from shared.domain.host_state import moment_of
 
 
@@ -23,7 +24,7 @@ class LogState(msgspec.Struct, frozen=True):
     chain: ChainState
 
 
-@get("/api/log", summary="How far the log reaches, and whether its chain holds")
+@get("/api/log", summary="How far the log reaches, and whether its chain holds", opt={NARROWED: True})
 async def log_state(live: TheLive, event_log: TheLog, chain: TheChain) -> LogState:
     """The state of the log."""
     first = [recorded async for page in event_log.pages(0, min(1, live.state.position)) for recorded in page]

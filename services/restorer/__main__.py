@@ -1,0 +1,8 @@
+"""`python -m services.restorer`."""
+
+import sys
+
+from services.restorer.service import serve
+from shared.runtime.start import start_service
+
+sys.exit(start_service("restorer", serve))
