@@ -4,7 +4,7 @@ SUITES = $(wildcard tests/unit tests/contract tests/golden tests/integration tes
 # A file stays with one process, so that what it starts is started once.
 SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup dev demo up test unit contracts integration e2e faults faults-long bench lint types lock clean
+.PHONY: help setup dev demo up test unit contracts integration e2e faults faults-selftest faults-long bench lint types lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile
 
