@@ -42,11 +42,12 @@ def test_some_days_of_trouble_break_no_promise(seed: int) -> None:
     assert found_wrong(seed, FEW_DAYS) == ""
 
 
-@pytest.mark.skipif("SEED" not in os.environ, reason="SEED names the seed that is to be played again, or 7-12")
-def test_one_seed() -> None:
-    first, _, last = os.environ.get("SEED", "0").partition("-")
-    for seed in range(int(first), int(last or first) + 1):
-        assert found_wrong(seed) == ""
+if "SEED" in os.environ:  # names the seed that is to be played again, or several: 7-12
+
+    def test_one_seed() -> None:
+        first, _, last = os.environ["SEED"].partition("-")
+        for seed in range(int(first), int(last or first) + 1):
+            assert found_wrong(seed) == ""
 
 
 def test_a_month_without_trouble_makes_everything_that_is_due() -> None:
