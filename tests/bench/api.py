@@ -25,6 +25,7 @@ from tests.bench.options import BenchmarkBroken, Options
 from tests.bench.samples import Samples
 from tests.bench.servers import Servers, servers, settings_of
 from tests.bench.table import Found, Row, below
+from tests.bench.watchers import watched
 
 HOSTS: Final = 200
 RATE: Final = 100
@@ -40,27 +41,28 @@ async def measure(options: Options) -> Found:
         admin = await asyncpg.connect(place.admin_dsn)
         await fill(admin, events, HOSTS, now)
         rows = []
-        async with _api(options, place) as (_, seconds):
+        async with _api(options, place) as (_, _, seconds):
             rows.append(below("start to first page, from the log alone", Samples([seconds]), 10, unit=" s"))
             await _saved(admin)
         await admin.close()
-        async with _api(options, place) as (client, seconds):
+        async with _api(options, place) as (client, pid, seconds):
             rows.append(below("start to first page, from a saved projection", Samples([seconds]), 1, unit=" s"))
             rows += [await _at_rate(options, client, path) for path in ("/", "/api/status")]
             moments = [now - timedelta(days=days) for days in (1, 30, 60, 100, 140)]
             asked = Samples([await _timed(client, "/", {"at": at.isoformat()}) for at in moments])
             rows.append(below("a past moment", asked, 1, unit=" s"))
+            rows += await watched(client.base_url.port or 0, pid, place.dsn)
     return Found(
         f"api: {HOSTS} hosts, {events:,} events", rows, ["the API, Postgres and who asks share the processors"]
     )
 
 
 @asynccontextmanager
-async def _api(options: Options, place: Servers) -> AsyncIterator[tuple[httpx.AsyncClient, float]]:
-    """The API in a process of its own, and how long it took to its first page."""
+async def _api(options: Options, place: Servers) -> AsyncIterator[tuple[httpx.AsyncClient, int, float]]:
+    """The API in a process of its own, its pid, and how long it took to its first page."""
     port = free_port()
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("BACKUP_")},
         "POSTGRES_DSN": place.dsn,
         "NATS_URL": place.nats_url,
         "BACKUP_ROOT": str(options.folder / "store"),
@@ -78,7 +80,7 @@ async def _api(options: Options, place: Servers) -> AsyncIterator[tuple[httpx.As
                 if running.returncode is not None:
                     raise BenchmarkBroken("The API ended.", bytes(running.stderr).decode(errors="replace"))
                 await asyncio.sleep(0.01)
-        yield client, time.perf_counter() - started
+        yield client, running.pid, time.perf_counter() - started
 
 
 async def _is_there(client: httpx.AsyncClient) -> bool:
