@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator
@@ -10,8 +11,16 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Error as PlaywrightError
 
-from shared.domain.events import AlertRaised, ArchiveCompleted, NewEvent, RestoreCompleted, SnapshotCompleted
+from shared.domain.events import (
+    AlertRaised,
+    ArchiveCancelled,
+    ArchiveCompleted,
+    NewEvent,
+    RestoreCompleted,
+    SnapshotCompleted,
+)
 from shared.domain.ids import derived_id
 from shared.domain.names import HostName, host_stream
 from tests.support.browser import DESKTOP, PHONE, browser, overflow, visitor
@@ -53,6 +62,15 @@ async def reloaded_until(page: Page, selector: str, count: int) -> None:
     async with asyncio.timeout(20):
         while await page.locator(selector).count() != count:
             await page.reload()
+
+
+async def there(page: Page, path: str) -> None:
+    """Open a page of a dashboard that is only just being started."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(PlaywrightError):
+                await page.goto(path)
+                return
 
 
 async def raise_alarm(system: Installation, number: int) -> None:
@@ -153,6 +171,30 @@ async def test_a_page_follows_a_run_without_being_asked(system: Installation, ch
         await page.get_by_role("button", name="Back up now").click()
         await expect(page.locator("#snapshots + p + .wide tbody tr")).to_have_count(2)
         assert page.url == f"{base(system)}/hosts/{HOST}"
+
+
+async def test_progress_is_seen_as_it_is_made_and_a_button_calls_it_off(place: Path, chromium: Browser) -> None:
+    once_a_day = "SNAPSHOT_INTERVAL_HOURS=24\nTAR_INTERVAL_HOURS=24\nTAR_COMPRESSION_LEVEL=9\n"
+    async with installation(place, [HOST], env=once_a_day) as system:
+        home = system.source(HOST) / "home/alice"
+        home.mkdir(parents=True)
+        with (home / "film.bin").open("wb") as film:
+            for _ in range(300):
+                film.write(os.urandom(1_000_000))
+        await system.start()
+        async with visitor(chromium, base(system)) as somebody:
+            page = await somebody.new_page()
+            await there(page, f"/hosts/{HOST}")
+            under_way = page.locator(".progress", has_text="Archive: ")
+            await expect(under_way.locator("progress")).to_be_visible(timeout=60_000)
+            await page.get_by_role("button", name="Cancel").click()
+            events = await system.wait_for(lambda events: bool(of_type(events, ArchiveCancelled)), what="The cancel")
+            cancelled = of_type(events, ArchiveCancelled)[0].event
+            assert isinstance(cancelled, ArchiveCancelled)
+            assert cancelled.by == "dashboard"
+            await expect(under_way).to_have_count(0, timeout=20_000)
+            await page.goto("/runs?outcome=cancelled")
+            await expect(page.locator(".outcome-cancelled")).to_have_text("cancelled")
 
 
 async def test_all_tabs_share_one_connection(system: Installation, chromium: Browser) -> None:
