@@ -23,6 +23,7 @@ from shared.domain.events import Kind
 from shared.domain.name_pattern import NamePattern
 from shared.domain.names import parse_host_name, parse_snapshot_name
 from shared.domain.paths import checked, shown
+from shared.domain.restore_request import CURRENT
 from shared.domain.wording import size
 
 MOST_ROWS: Final = 10_000
@@ -37,8 +38,8 @@ Point = tuple[Kind, str]
 @json_option
 def files(*, host: str, snapshot: str, path: str, as_json: bool) -> None:
     """What a folder of a SNAPSHOT (or golden copy) of HOST holds: the top of it, or PATH below."""
-    wanted = _path(path)
-    with reading(_where(host), kind_of_name(snapshot), snapshot) as tree:
+    where, wanted = _where(host), _path(path)
+    with reading(where, *_named(where, snapshot)) as tree:
         item = tree.look(wanted)
         if item.kind == "folder":
             found = [entry_of(one, wanted) for one in tree.items(wanted)]
@@ -111,7 +112,7 @@ def diff(*, host: str, first: str, second: str, as_json: bool) -> None:
     """What differs between the restore points FIRST and SECOND of HOST, from the older to the newer."""
     where = _where(host)
     kept = _points(where)
-    chosen = sorted(((kind_of_name(name), name) for name in (first, second)), key=lambda point: _place(kept, point))
+    chosen = sorted((_named(where, name) for name in (first, second)), key=lambda point: _place(kept, point))
     found: list[Difference] = []
     after: str | None = ""
     while after is not None and len(found) < MOST_ROWS:
@@ -132,6 +133,16 @@ def diff(*, host: str, first: str, second: str, as_json: bool) -> None:
 def _where(host: str) -> Where:
     settings = session.settings_here()
     return Where(settings.backup_root, settings.store, parse_host_name(host))
+
+
+def _named(where: Where, name: str) -> Point:
+    """The restore point of a name, or that to which the link `current` or `latest` leads."""
+    if name in CURRENT:
+        try:
+            name = (where.root / where.host / name).readlink().name
+        except OSError as error:
+            raise BackupManagerError(f"{where.host} has no {name} snapshot yet.", "Was it ever backed up?") from error
+    return kind_of_name(name), name
 
 
 def _points(where: Where) -> list[Point]:

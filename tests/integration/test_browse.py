@@ -483,6 +483,8 @@ async def test_golden_copies_are_looked_into_the_same_way(
     await client.get("/api/events", params={"after": appended.first_position - 1, "wait_seconds": 20})
     found = (await client.get(f"/api/hosts/{HOST}/snapshots/2026-03/files", params={"path": "home"})).json()
     assert [one["name"] for one in found["entries"]] == ["a.txt"]
+    newest = await client.get(f"/api/hosts/{HOST}/snapshots/latest/files")
+    assert newest.json() == (await client.get(f"/api/hosts/{HOST}/snapshots/{ONE}/files")).json()
     page = (await client.get(f"/browse/{HOST}/2026-03/home")).text
     assert "golden copy 2026-03" in page
     chosen = await client.get(f"/browse/{HOST}", params={"snapshot": "2026-03", "path": quote("home")})

@@ -196,6 +196,7 @@ def test_the_command_line_says_the_same(backup: Backups, where: Where, monkeypat
 
     names = [one["name"] for one in said(commands.files, THREE, "home")]
     assert "odd \\xff\\n<b>.txt" in names
+    assert said(commands.files, "latest", "home") == said(commands.files, FOUR, "home")
     assert [bar["first"] for bar in said(commands.versions, "home/changing.txt")["versions"]] == [ONE, TWO]
     assert said(commands.find, "report")["paths"][0]["path"] == "home/docs/Report.pdf"
     differing = said(commands.diff, THREE, ONE)

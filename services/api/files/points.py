@@ -15,6 +15,7 @@ from shared.domain.errors import NameRefused
 from shared.domain.events import Kind, PointLost, PointTrashed, RemovalOrdered
 from shared.domain.host_state import GoldenState, HostState, PointState, moment_of, point_key
 from shared.domain.names import HostName, host_stream, parse_golden_name, parse_snapshot_name
+from shared.domain.restore_request import CURRENT, wanted_point
 
 
 class Points:
@@ -32,8 +33,10 @@ class Points:
         return name, (await self._live.as_of(at)).hosts.get(name, HostState())
 
     async def one(self, host: str, point: str, at: datetime | None = None) -> PointRef:
-        """A restore point that is kept and was at the moment. Raises NotThere and Gone."""
+        """A restore point that is kept and was at the moment, by its name, or `latest`. Raises NotThere and Gone."""
         name, then = await self.known(host, at)
+        if point in CURRENT:
+            point = wanted_point(then, point).name
         kind = kind_of_name(point)
         if point not in self._live.state.hosts.get(name, HostState()).points(kind):
             raise await self._why_not(name, kind, point)
