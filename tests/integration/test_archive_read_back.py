@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,18 @@ from shared.adapters.restore_points import archives
 from shared.domain.errors import RunFailed
 from shared.domain.events import Job
 from tests.faults.drives import NEW_ARCHIVE, Here, archive_of, build_drive, opened
+from tests.support.backups import REPOSITORY
 from tests.support.builders import SLOT, a_run
 from tests.support.places import new_place
+
+ARCHIVER = """
+import asyncio, pathlib, sys
+from shared.domain.events import Job
+from tests.faults.drives import Here, archive_of, opened
+from tests.support.builders import SLOT, a_run
+with opened(pathlib.Path(sys.argv[1])) as (store, folder), folder.locked(Job.ARCHIVE) as lock:
+    asyncio.run(archive_of(Here(store, folder, lock, a_run()), SLOT))
+"""
 
 
 @pytest.fixture
@@ -28,9 +40,14 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def here(place: Path) -> Iterator[Here]:
+def drive(place: Path) -> Path:
     build_drive(place / "drive")
-    with opened(place / "drive") as (store, folder), folder.locked(Job.ARCHIVE) as lock:
+    return place / "drive"
+
+
+@pytest.fixture
+def here(drive: Path) -> Iterator[Here]:
+    with opened(drive) as (store, folder), folder.locked(Job.ARCHIVE) as lock:
         yield Here(store, folder, lock, a_run())
 
 
@@ -59,3 +76,21 @@ async def test_the_checksum_beside_an_archive_is_that_of_its_bytes(here: Here) -
     argv = ["sha256sum", "--strict", "-c", f"{NEW_ARCHIVE}.sha256"]
     done = await process.run(argv, timeout_seconds=60, cwd=here.folder.path / "archives")
     assert done.returncode == 0, done.said
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+async def test_the_bytes_are_on_the_drive_before_the_name(place: Path, drive: Path) -> None:
+    tracer = ["strace", "-f", "-y", "-e", "trace=fsync,renameat2", "-o", str(place / "trace")]
+    argv = [*tracer, sys.executable, "-c", ARCHIVER, str(drive)]
+    done = await process.run(argv, timeout_seconds=60, cwd=REPOSITORY)
+    assert done.returncode == 0, done.said
+    lines = iter((place / "trace").read_text().splitlines())
+    wanted = [
+        ("fsync", ".tar.gz>"),
+        ("fsync", f"{NEW_ARCHIVE}.sha256>"),
+        ("fsync", f".{NEW_ARCHIVE}.json>"),
+        ("renameat2", NEW_ARCHIVE),
+        ("fsync", "/archives>"),
+    ]
+    for call, about in wanted:
+        assert any(f" {call}(" in line and about in line for line in lines), (call, about)
