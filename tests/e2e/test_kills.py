@@ -96,6 +96,15 @@ async def test_snapshotter_killed_in_the_middle_of_a_run(place: Path) -> None:
         assert of_type(events, SnapshotFailed) == []
 
 
+async def test_the_services_that_run_are_held_to_what_they_may_write(place: Path) -> None:
+    async with mid_run(place) as (system, _):
+        assert system.system is not None
+        assert system.system.supervisor is not None
+        for name in ("scheduler-1", "archiver-1", "retention-1", "restorer-1", "api-1"):
+            pid = system.system.supervisor.pid(name)
+            assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+
+
 async def test_rsync_killed_in_the_middle_of_a_run(place: Path) -> None:
     async with mid_run(place) as (system, kept):
         for pid in receivers(system):
