@@ -14,9 +14,8 @@ from rich.text import Text
 from services.cli import session
 from services.cli.output import complain, console, json_option, print_json, say
 from services.snapshotter.sandbox import why_not_confined
-from shared.adapters import confinement
 from services.snapshotter.transfer import find_ability
-from shared.adapters import filesystem
+from shared.adapters import confinement, filesystem
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.config.condition import condition, detail
