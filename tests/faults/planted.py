@@ -18,7 +18,9 @@ import pytest
 
 from shared.adapters import process
 from shared.adapters.process import Finished
+from shared.adapters.threads import in_thread
 from tests.support.backups import REPOSITORY
+from tests.support.places import new_place
 
 SEEDED: Final = Path(__file__).parent / "seeded"
 FILES: Final = 4
@@ -44,9 +46,14 @@ def named(patch: Path, what: str) -> str:
     return found[1] if found else ""
 
 
-async def why_not_found(patch: Path, place: Path) -> str:
+async def why_not_found(patch: Path) -> str:
     """Plant a bug in a copy of the repository, and run the test that should find it; why it did not, or nothing."""
-    _copy_repository(place)
+    with new_place() as place:
+        await in_thread(_copy_repository, place)
+        return await _why_not_found(patch, place)
+
+
+async def _why_not_found(patch: Path, place: Path) -> str:
     applied = await process.run(["git", "apply", str(patch)], timeout_seconds=60, cwd=place)
     if applied.returncode != 0:
         return f"{patch.name} does not fit any more: {applied.said} {PLANT_IT_ANEW}"

@@ -12,5 +12,5 @@ pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("patch", patches(1), ids=lambda patch: patch.stem)
-async def test_the_suite_finds_seeded_bugs(patch: Path, tmp_path: Path) -> None:
-    assert await why_not_found(patch, tmp_path) == ""
+async def test_the_suite_finds_seeded_bugs(patch: Path) -> None:
+    assert await why_not_found(patch) == ""
