@@ -102,7 +102,7 @@ def traced(script: Path, program: str, words: str, given: list[str], *, with_mai
     With `with_main`, the beginning of its logs, whoever started it is killed when it is, before it can hear of that.
     """
     quoted = " ".join(f"'{word}'" for word in given)
-    after = f"grep -qs 'killed by SIGKILL' '{with_main}'.* && kill -9 $parent" if with_main else ""
+    after = f"code=$?\ngrep -qs 'killed by SIGKILL' '{with_main}'.* && kill -9 $parent\nexit $code" if with_main else ""
     script.parent.mkdir(exist_ok=True)
     script.write_text(
         "#!/bin/sh\nparent=$PPID\n"
