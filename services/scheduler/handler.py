@@ -16,7 +16,7 @@ from shared.adapters.postgres import EventLog
 from shared.config import HostSettings, Settings
 from shared.domain.errors import MessageRefused
 from shared.domain.events import BackupRequested, Job, NewEvent, RequestRefused
-from shared.domain.host_state import CLOCKS_DIFFER, HostState
+from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.messages import Tick, Trigger, decode_trigger
 from shared.domain.names import HostName, host_stream
@@ -118,13 +118,13 @@ class Scheduler:
         return self.began
 
     def _settled(self, now: datetime) -> dict[tuple[Job, HostName], datetime]:
-        """What is settled, but for what a clock that was ahead has settled for days to come."""
+        """The newest settled slot of each job and host."""
         self.now = now
         return {
             (job, HostName(name)): slot
             for name, host in self.state.hosts.items()
             for job in TRIGGERED_JOBS
-            if (slot := host.settled(job)) is not None and slot <= now + CLOCKS_DIFFER
+            if (slot := host.settled(job, now)) is not None
         }
 
     def _is_time(self, tick: Tick, now: datetime) -> bool:

@@ -19,11 +19,11 @@ from services.snapshotter.output import Progress
 from services.snapshotter.recovery import recovered
 from services.snapshotter.rsync import Ability
 from services.snapshotter.run import RECENT, Run, before, choose_base, take_snapshot
+from services.snapshotter.tidying import tidy
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
 from shared.adapters.store import HostFolder, Store
-from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
 from shared.domain.errors import (
     BackupManagerError,
@@ -100,7 +100,7 @@ class Snapshotter:
             state = await self._recover(tick.host, folder)
             now = self.clock.now()
             slot = max(tick.slot, newest_slot(host.snapshot_interval_hours, now))
-            if slot != tick.slot and not (state and state.is_settled(Job.SNAPSHOT, tick.slot, now)):
+            if slot != tick.slot and state and not state.is_settled(Job.SNAPSHOT, tick.slot, now):
                 reason = f"superseded by the slot of {slot:%Y-%m-%d %H:%M} UTC"
                 await self._skip(host.name, tick.slot, reason)
             if (state and state.is_settled(Job.SNAPSHOT, slot, now)) or folder.has_snapshot(snapshot_name(slot)):
@@ -119,9 +119,7 @@ class Snapshotter:
 
     async def _recover(self, host: HostName, folder: HostFolder) -> HostState | None:
         """The host's state after recovery, or None while the log is away. The caller holds the lock."""
-        if removed := await in_thread(folder.remove_partials):
-            log.info("Removed %d partial trees of dead runs.", removed)
-        await in_thread(folder.point_links, self.clock.now() + CLOCKS_DIFFER)
+        await tidy(host, folder, self.clock.now() + CLOCKS_DIFFER)
         state = await self.log.read(host)
         if state is None:
             return None

@@ -40,5 +40,5 @@ async def _recover_all(snapshotter: Snapshotter, store: Store) -> None:
                 await snapshotter.recover(host)
             except HostBusy:
                 continue  # another worker is at it, and has recovered it before it began
-            except BackupManagerError as error:
+            except (BackupManagerError, OSError) as error:
                 log.warning("The host could not be recovered now: %s", error)

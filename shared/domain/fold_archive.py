@@ -15,7 +15,7 @@ from shared.domain.events_archive import (
     GoldenDiscovered,
     GoldenFailed,
 )
-from shared.domain.fold_runs import begin, end_run, progress, settle, still_open
+from shared.domain.fold_runs import end_run, progress, settle, still_open
 from shared.domain.host_state import ArchiveState, GoldenState, HostState, RunState
 
 
@@ -25,7 +25,6 @@ def evolve_archives(host: HostState, event: object, recorded_us: int) -> bool:
         case ArchiveProgressed():
             progress(host.archive_run, event.run, event, event.members, event.read_bytes)
         case ArchiveStarted():
-            begin(host, Job.ARCHIVE, event.slot)
             still_open(host.archive_run, event.run, host.archives_left_open)
             host.archive_run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
         case ArchiveCompleted():

@@ -17,7 +17,7 @@ from shared.domain.events_retention import (
     RetentionFailed,
     RetentionStarted,
 )
-from shared.domain.fold_runs import begin, end_run, settle
+from shared.domain.fold_runs import end_run, settle
 from shared.domain.host_state import (
     ArchiveState,
     GoldenState,
@@ -54,7 +54,6 @@ def evolve_points(host: HostState, event: object, recorded_us: int) -> bool:
 def _evolve_run(host: HostState, event: object, recorded_us: int) -> bool:
     match event:
         case RetentionStarted():
-            begin(host, Job.RETENTION, event.slot)
             host.retention_run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
         case RetentionCompleted():
             end_run(host.retention_run, event.run, "completed", recorded_us)

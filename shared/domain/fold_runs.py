@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -11,9 +11,8 @@ from shared.domain.events_archive import ArchiveProgressed
 from shared.domain.events_snapshot import SnapshotProgressed
 from shared.domain.host_state import HostState, RunState
 
-A_MOMENT: Final = timedelta(microseconds=1)
-WRONG_BY: Final = timedelta(days=1)
-"""Nobody settles a slot so much older than one before, unless that one was of a clock that was ahead."""
+REMEMBERED: Final = 32
+"""Settled slots of a job: more than a clock that is ahead settles before somebody notices, with hourly slots."""
 
 
 def still_open(run: RunState | None, next_run: UUID, left_open: dict[UUID, datetime]) -> None:
@@ -47,30 +46,18 @@ def end_run(
     return run
 
 
-def begin(host: HostState, job: Job, slot: datetime) -> None:
-    """A slot is claimed. Where a later one is settled already, a clock was wrong then: it counts no more."""
-    settled = host.settled(job)
-    if settled is not None and slot < settled:
-        _settle(host, job, slot - A_MOMENT)
-
-
 def settle(host: HostState, job: Job, slot: datetime) -> None:
-    """Nothing is to be done for this slot any more. Slots only move forward, but for those of a wrong clock."""
-    settled = host.settled(job)
-    if settled is None or slot > settled or settled - slot > WRONG_BY:
-        _settle(host, job, slot)
+    """Nothing is to be done for this slot any more. A restore has no slots that pass.
 
-
-def _settle(host: HostState, job: Job, slot: datetime) -> None:
-    match job:
-        case Job.SNAPSHOT:
-            host.settled_slot = slot
-        case Job.ARCHIVE:
-            host.archive_settled_slot = slot
-        case Job.RETENTION:
-            host.retention_settled_slot = slot
-        case Job.RESTORE:
-            pass  # a restore has no slots that pass
+    The slots are remembered in the order in which they were settled, not by their dates: those that a clock settled
+    that was ahead must not push out what is settled after it.
+    """
+    if job is Job.RESTORE:
+        return
+    slots = host.settled_slots.setdefault(job, [])
+    if slot not in slots:
+        slots.append(slot)
+        del slots[:-REMEMBERED]
 
 
 def skip(host: HostState, job: Job, slot: datetime, recorded_us: int) -> None:

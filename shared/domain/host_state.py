@@ -145,9 +145,8 @@ class HostState(msgspec.Struct):
     retention_run: RunState | None = None
     runs_completed: int = 0
     runs_failed: int = 0
-    settled_slot: datetime | None = None
-    archive_settled_slot: datetime | None = None
-    retention_settled_slot: datetime | None = None
+    settled_slots: dict[Job, list[datetime]] = {}
+    """The slots of a job that completed, failed for good, were skipped or cancelled; as many as are remembered."""
     requested_slot: datetime | None = None
     offline_since_us: int | None = None
     offline_reason: str = ""
@@ -205,26 +204,19 @@ class HostState(msgspec.Struct):
             case Job.RESTORE:
                 return None  # several may wait: see `restores`
 
-    def settled(self, job: Job) -> datetime | None:
-        """The newest slot of a job that completed, failed for good, was skipped or cancelled."""
-        match job:
-            case Job.SNAPSHOT:
-                return self.settled_slot
-            case Job.ARCHIVE:
-                return self.archive_settled_slot
-            case Job.RETENTION:
-                return self.retention_settled_slot
-            case Job.RESTORE:
-                return None  # it has no slots: what is asked for is done, however old
+    def settled(self, job: Job, now: datetime) -> datetime | None:
+        """The newest settled slot of a job that is not one to come.
+
+        A slot to come was settled by a clock that was ahead; counted before its time, it would keep the host from
+        being backed up until then.
+        """
+        limit = now + CLOCKS_DIFFER
+        return max((slot for slot in self.settled_slots.get(job, ()) if slot <= limit), default=None)
 
     def is_settled(self, job: Job, slot: datetime, now: datetime) -> bool:
-        """Whether nothing is to be done for this slot any more.
-
-        A slot to come was settled by a clock that was wrong; counted, it would keep the host from being backed up
-        until then.
-        """
-        settled = self.settled(job)
-        return settled is not None and slot <= settled <= now + CLOCKS_DIFFER
+        """Whether nothing is to be done for this slot any more."""
+        settled = self.settled(job, now)
+        return settled is not None and slot <= settled
 
     def attempts_at(self, slot: datetime, job: Job = Job.SNAPSHOT) -> int:
         """How often this slot was tried."""

@@ -47,7 +47,7 @@ from shared.domain.events import (
 from shared.domain.fold_archive import evolve_archives
 from shared.domain.fold_points import evolve_points
 from shared.domain.fold_restores import evolve_restores
-from shared.domain.fold_runs import begin, end_run, progress, settle, skip, still_open
+from shared.domain.fold_runs import end_run, progress, settle, skip, still_open
 from shared.domain.host_state import HostState, RunState, SnapshotState, moment_of
 from shared.domain.names import HOST_STREAM_PREFIX
 from shared.domain.store_state import StoreState, measured
@@ -146,7 +146,6 @@ def _progressed(host: HostState, event: SnapshotProgressed, _: int) -> None:
 
 
 def _started(host: HostState, event: SnapshotStarted, recorded_us: int) -> None:
-    begin(host, Job.SNAPSHOT, event.slot)
     still_open(host.run, event.run, host.left_open)
     host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
     host.offline_since_us = None

@@ -156,7 +156,7 @@ def _digest(state: State) -> str:
     """What must be the same. The library's table does not say when an event was recorded, so times are left out."""
     digest = hashlib.sha256()
     for name, host in sorted(state.hosts.items()):
-        digest.update(f"{name} {host.version} {host.runs_completed} {host.settled_slot}".encode())
+        digest.update(f"{name} {host.version} {host.runs_completed} {host.settled_slots}".encode())
         for found in host.snapshots.values():
             digest.update(f"{found.name} {found.slot} {found.files} {found.size_bytes} {found.run}".encode())
     return digest.hexdigest()

@@ -253,7 +253,7 @@ async def test_a_state_of_a_wrong_clock_does_not_hold_up_who_asks(
         for recorded in await place.log.read_stream(place.stream):
             evolve_host(state, recorded)
         wish = TRUE_START + timedelta(hours=2, seconds=7)
-        assert state.settled(Job.SNAPSHOT) is not None
+        assert state.settled_slots[Job.SNAPSHOT] != []
         assert not state.is_settled(Job.SNAPSHOT, wish, wish)
         await place.set_time(wish)
         await lived._handle(Tick(Job.SNAPSHOT, MAIN, HOST, wish))

@@ -34,9 +34,10 @@ from shared.domain.events import (
     SnapshotStarted,
     StoreEnrolled,
 )
+from shared.domain.fold_runs import REMEMBERED, settle
 from shared.domain.host_state import HostState, RunState
 from shared.domain.names import snapshot_name
-from shared.domain.projection import State, evolve, evolve_host, replay
+from shared.domain.projection import State, evolve, replay
 from tests.support.builders import EVENT_TYPES, RUN, SLOT, STORE_UUID, build, recorded
 
 RUNS = [UUID(int=RUN.int + (number << 16)) for number in range(3)]
@@ -103,24 +104,23 @@ def test_two_replays_share_nothing(history: list[Recorded]) -> None:
     assert first == second
     for host in first.hosts.values():
         host.snapshots.clear()
-        host.settled_slot = None
+        host.settled_slots.clear()
     first.hosts.clear()
     first.stores.clear()
     assert second == replay([history])
 
 
 @given(histories())
-def test_a_settled_slot_goes_back_only_for_who_claims_an_earlier_one(history: list[Recorded]) -> None:
+def test_what_was_settled_stays_settled(history: list[Recorded]) -> None:
     state = State()
-    settled: dict[str, datetime] = {}
+    seen: dict[tuple[str, Job], set[datetime]] = {}
     for event in history:
         evolve(state, event)
         for name, host in state.hosts.items():
-            if name in settled:
-                assert host.settled_slot is not None
-                assert host.settled_slot >= settled[name] or isinstance(event.event, SnapshotStarted)
-            if host.settled_slot is not None:
-                settled[name] = host.settled_slot
+            for job, newest in host.settled_slots.items():
+                seen.setdefault((name, job), set()).update(newest)
+    for (name, job), slots in seen.items():
+        assert all(state.hosts[name].is_settled(job, slot, max(slots)) for slot in slots)
 
 
 @given(histories())
@@ -159,6 +159,10 @@ def test_every_event_that_exists_can_be_taken_in_anywhere(history: list[Recorded
     )
 
 
+def settled(host: HostState) -> list[datetime]:
+    return host.settled_slots.get(Job.SNAPSHOT, [])
+
+
 def test_a_run_goes_from_running_to_completed() -> None:
     started, progressed = build(SnapshotStarted, attempt=2), build(SnapshotProgressed, percent=40)
     running = run_after(started, progressed)
@@ -168,7 +172,7 @@ def test_a_run_goes_from_running_to_completed() -> None:
     assert (host.run.outcome, host.run.percent, host.run.eta_seconds) == ("completed", 100, None)
     assert host.run.ended_at == SLOT + timedelta(seconds=3)
     assert host.runs_completed == 1
-    assert host.settled_slot == SLOT
+    assert settled(host) == [SLOT]
     snapshot = host.snapshots[snapshot_name(SLOT)]
     assert (snapshot.files, snapshot.size_bytes, snapshot.run) == (7, 70, RUN)
 
@@ -176,16 +180,16 @@ def test_a_run_goes_from_running_to_completed() -> None:
 def test_a_failed_attempt_settles_its_slot_only_when_it_was_the_last() -> None:
     started = build(SnapshotStarted)
     again = host_after(started, build(SnapshotFailed, final=False))
-    assert (again.settled_slot, again.runs_failed, again.snapshots) == (None, 0, {})
+    assert (settled(again), again.runs_failed, again.snapshots) == ([], 0, {})
     final = host_after(started, build(SnapshotFailed, message="No.", hint="Try."))
-    assert (final.settled_slot, final.runs_failed) == (SLOT, 1)
+    assert (settled(final), final.runs_failed) == ([SLOT], 1)
     assert final.run is not None
     assert (final.run.outcome, final.run.message, final.run.hint) == ("failed", "No.", "Try.")
 
 
 def test_an_abandoned_run_settles_nothing() -> None:
     host = host_after(build(SnapshotStarted), build(SnapshotAbandoned))
-    assert host.settled_slot is None
+    assert settled(host) == []
     assert host.run is not None
     assert host.run.outcome == "abandoned"
 
@@ -213,7 +217,7 @@ def test_a_completion_that_is_heard_late_counts_and_leaves_the_run_under_way_alo
 def test_a_snapshot_found_on_the_drive_is_there_and_settles_nothing() -> None:
     host = host_after(build(SnapshotDiscovered, files=5))
     assert host.snapshots[snapshot_name(SLOT)].files == 5
-    assert host.settled_slot is None
+    assert settled(host) == []
 
 
 def test_attempts_are_counted_for_each_slot() -> None:
@@ -230,8 +234,8 @@ def test_a_host_is_offline_since_it_was_first_found_so_and_until_it_answers() ->
 
 
 def test_only_a_skipped_snapshot_settles_a_slot() -> None:
-    assert host_after(build(SlotSkipped)).settled_slot == SLOT
-    assert host_after(build(SlotSkipped, job=Job.ARCHIVE)).settled_slot is None
+    assert settled(host_after(build(SlotSkipped))) == [SLOT]
+    assert settled(host_after(build(SlotSkipped, job=Job.ARCHIVE))) == []
 
 
 def test_wishes_holds_alerts_and_dry_runs_are_remembered() -> None:
@@ -291,18 +295,36 @@ def test_a_run_that_made_only_a_golden_copy_ends_with_its_skipped_slot() -> None
     assert other.outcome == "running"
 
 
-def test_what_a_clock_that_was_ahead_has_settled_is_settled_no_more_once_an_earlier_slot_is_claimed() -> None:
+slots_by_any_clock = st.lists(st.integers(0, 60), max_size=REMEMBERED)
+"""Hours after `SLOT`, in the order in which they are settled."""
+
+
+@given(slots_by_any_clock, st.integers(0, 60))
+def test_a_slot_is_settled_when_it_or_a_later_one_is_and_none_counts_before_its_time(done: list[int], now: int) -> None:
+    state = HostState()
+    for hours in done:
+        settle(state, Job.SNAPSHOT, SLOT + timedelta(hours=hours))
+    past = [hours for hours in done if hours <= now]
+    newest = SLOT + timedelta(hours=max(past)) if past else None
+    moment = SLOT + timedelta(hours=now)
+    assert state.settled(Job.SNAPSHOT, moment) == newest
+    for hours in range(now + 1):
+        slot = SLOT + timedelta(hours=hours)
+        assert state.is_settled(Job.SNAPSHOT, slot, moment) == (newest is not None and slot <= newest)
+
+
+def test_what_was_settled_before_a_clock_jumped_ahead_is_settled_when_it_comes_back() -> None:
     ahead = SLOT.replace(year=2038)
     state = HostState()
-    evolve_host(state, recorded(build(SnapshotCompleted, slot=ahead, snapshot=snapshot_name(ahead))))
-    evolve_host(state, recorded(build(SnapshotStarted, run=RUN, slot=SLOT), 2, version=2))
-    assert not state.is_settled(Job.SNAPSHOT, SLOT, SLOT)
-    evolve_host(state, recorded(build(SnapshotFailed, run=RUN, slot=SLOT, final=True), 3, version=3))
-    assert state.settled(Job.SNAPSHOT) == SLOT
-    assert state.is_settled(Job.SNAPSHOT, SLOT, SLOT)
+    for slot in [SLOT, *(ahead + timedelta(hours=hours) for hours in range(REMEMBERED - 1))]:
+        settle(state, Job.ARCHIVE, slot)
+    assert state.is_settled(Job.ARCHIVE, SLOT, SLOT)
+    assert not state.is_settled(Job.ARCHIVE, SLOT + timedelta(hours=1), SLOT + timedelta(hours=1))
 
 
-def test_a_slot_to_come_is_not_settled_whatever_the_log_says() -> None:
-    state = HostState(settled_slot=SLOT + timedelta(hours=2))
-    assert not state.is_settled(Job.SNAPSHOT, SLOT, SLOT)
-    assert state.is_settled(Job.SNAPSHOT, SLOT, SLOT + timedelta(hours=2))
+def test_slots_of_a_clock_that_was_ahead_do_not_push_out_what_is_settled_later() -> None:
+    state = HostState()
+    for slot in [*(SLOT.replace(year=2038) + timedelta(hours=hours) for hours in range(2 * REMEMBERED)), SLOT]:
+        settle(state, Job.ARCHIVE, slot)
+    assert state.is_settled(Job.ARCHIVE, SLOT, SLOT)
+    assert len(state.settled_slots[Job.ARCHIVE]) == REMEMBERED

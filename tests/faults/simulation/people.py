@@ -33,6 +33,7 @@ class People:
     def __init__(self, world: World) -> None:
         self._world = world
         self._random = world.random
+        self._told = 0
 
     def _host(self) -> Any:
         return self._random.choice(self._world.settings.hosts)
@@ -42,7 +43,8 @@ class People:
 
     async def _tell(self, host: Any, fact: Any) -> None:
         log = self._world.log_of(self._world.root)
-        identity = derived_id("simulated", str(len(self._world.logs.events)))
+        self._told += 1  # each wish is one of its own, also of those that wait for a log that is away
+        identity = derived_id("simulated", str(self._told))
         while True:
             try:
                 await log.append(host_stream(host), None, [NewEvent(identity, fact)])

@@ -101,7 +101,7 @@ def _everything_is_settled(world: World, state: State) -> None:
         for job in (Job.SNAPSHOT, Job.ARCHIVE, Job.RETENTION):
             hours = host.snapshot_interval_hours if job is Job.SNAPSHOT else world.settings.tar_interval_hours
             slot = newest_slot(hours, now)
-            settled = known.settled(job)
+            settled = known.settled(job, now)
             if (now - slot).total_seconds() > 4 * 3600 and (settled is None or settled < slot):
                 world.wrong(f"the slot {slot} of {job} of {host.name} is not settled, but {settled}")
 
