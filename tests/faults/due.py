@@ -87,7 +87,9 @@ async def jobs(server: SharedPostgres, ability: Ability) -> AsyncIterator[Jobs]:
             home.mkdir()
             (home / "file").write_text("content")
             host = HostSettings(name=place.host, transport="local", paths=(f"{home.parent}/./home",), excludes=())
-            await place.change_settings(hosts=(host,), trash_hours=-1, postgres_dsn=database.worker_dsn)
+            await place.change_settings(
+                hosts=(host,), trash_hours=-1, postgres_dsn=database.worker_dsn, nats_url="nats://nowhere"
+            )
             await place.set_time(DUE + timedelta(minutes=1))
             yield Jobs(place, ability)
         admin.terminate()

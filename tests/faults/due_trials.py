@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -64,7 +65,7 @@ class Trials:
             try:
                 await self._end_well(host)
             except AssertionError as error:
-                wrong.append(str(error) or repr(error))
+                wrong.append(f"{error!r} at {traceback.extract_tb(error.__traceback__)[-1].line}")
             return [*wrong, *_changed(before, host), *await _audit(host)]
 
     async def _prepare(self, host: Jobs) -> None:
