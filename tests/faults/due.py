@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -52,11 +52,11 @@ class Jobs:
     place: Bench
     ability: Ability
 
-    async def handle(self, job: Job) -> Disposition:
+    async def handle(self, job: Job, slot: datetime = DUE) -> Disposition:
         """Work off the tick that is due."""
         place = self.place
         log = HostLog(place.log, Outbox(place.store, place.log))
-        cancels, tick = OwnCancels(place.log), Tick(job, MAIN, place.host, DUE)
+        cancels, tick = OwnCancels(place.log), Tick(job, MAIN, place.host, slot)
         match job:
             case Job.SNAPSHOT:
                 args = (place.settings, place.store, log, cancels, self.ability, place.clock, "worker-1")

@@ -17,6 +17,7 @@ from shared.runtime.worker import Disposition
 from tests.faults.struck import BROKEN, DONE, FAILED, Effect, Given, Struck
 
 KILLED: Final = -9
+PROGRAMS_END_WITHIN_SECONDS: Final = 30.0
 OUTCOMES: Final = {Effect.KILL: {KILLED}, Effect.RAISE: {DONE, FAILED}, Effect.STALL: {DONE}}
 
 Handle = Callable[[], Awaitable[object]]
@@ -60,6 +61,16 @@ async def until_done(handle: Callable[[], Awaitable[Disposition]], done: Disposi
     """Work a tick off as often as the bus would bring it; whether it was done in the end."""
     for _ in range(tries):
         with suppress(OSError):
-            if await handle() == done:
+            if await _alone(handle) == done:
                 return True
     return False
+
+
+async def _alone(handle: Callable[[], Awaitable[Disposition]]) -> Disposition:
+    """Wait for the programs of a worker that was killed: they have its lock until the kernel has ended them, too."""
+    async with asyncio.timeout(PROGRAMS_END_WITHIN_SECONDS):
+        while True:
+            try:
+                return await handle()
+            except HostBusy:
+                await asyncio.sleep(0.05)

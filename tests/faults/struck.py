@@ -122,10 +122,10 @@ def _work(given: Given) -> None:
     try:
         _listen(given)
         asyncio.run(_handle(given))
-    except (BackupManagerError, OSError) as error:
-        _leave(given, FAILED, error)
-    except BaseException as error:  # noqa: BLE001  # whatever it is, the test has to know
-        _leave(given, BROKEN, error)
+    except* (BackupManagerError, OSError) as errors:
+        _leave(given, FAILED, errors)
+    except* BaseException as errors:  # noqa: BLE001  # whatever it is, the test has to know
+        _leave(given, BROKEN, errors)
     os._exit(DONE)
 
 
