@@ -86,6 +86,14 @@ class KeyedClient(Client):
 
     seed: str = ""
 
+    @classmethod
+    async def plainly(cls, url: str, user: BusUser) -> KeyedClient:
+        """A client with nothing of this product in it but the key, as a foreign program has one. Raises KeyRefused."""
+        client = cls()
+        client.seed = "" if user.nkey_file is None else read_seed(user.nkey_file)
+        await client.connect(url, nkeys_seed_str=client.seed or None, inbox_prefix=inbox_prefix(user.name))
+        return client
+
     def _setup_nkeys_seed_connect(self) -> None:
         self._public_nkey = public_key(self.seed)
         self._signature_cb = lambda nonce: signature(self.seed, nonce)

@@ -128,6 +128,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The host of this name, if there is one."""
         return next((host for host in self.hosts if host.name == name), None)
 
+    def stores(self) -> set[StoreName]:
+        """Every store that a host lives on, and the one that is mounted here."""
+        return {self.store, *(host.store for host in self.hosts)}
+
     def restored_below(self) -> tuple[str, ...]:
         """The folders on this server that restores may go to; the first is the usual one."""
         return self.restore_folders or (str(self.data_dir / "restored"),)
