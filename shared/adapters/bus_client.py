@@ -91,7 +91,7 @@ class KeyedClient(Client):
         """A client with nothing of this product in it but the key, as a foreign program has one. Raises KeyRefused."""
         client = cls()
         client.seed = "" if user.nkey_file is None else read_seed(user.nkey_file)
-        await client.connect(url, nkeys_seed_str=client.seed or None, inbox_prefix=inbox_prefix(user.name))
+        await client.connect(url.split(","), nkeys_seed_str=client.seed or None, inbox_prefix=inbox_prefix(user.name))
         return client
 
     def _setup_nkeys_seed_connect(self) -> None:
@@ -148,7 +148,7 @@ async def _connected(url: str, line: Line, seed: str) -> Client:
         client.seed = seed
         try:
             await client.connect(
-                url,
+                url.split(","),
                 name=line.user.name,
                 connect_timeout=2,
                 allow_reconnect=True,

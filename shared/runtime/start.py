@@ -9,17 +9,26 @@ from pathlib import Path
 
 from shared.config import Settings, load_settings
 from shared.domain.errors import SettingsRefused
+from shared.runtime.confined import MayWrite, confine_service
 from shared.runtime.service import run_service
 
 ENV_FILE = "BACKUP_ENV_FILE"
 TOML_FILE = "BACKUP_TOML_FILE"
 
 
-def start_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> int:
-    """Load the settings and run a service; returns the exit code."""
+def start_service(
+    name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]], may_write: MayWrite | None = None
+) -> int:
+    """Load the settings and run a service; returns the exit code.
+
+    `may_write` tells where it may write at all; None is for one that its user's rights alone hold back.
+    """
 
     async def main(stop: asyncio.Event) -> None:
-        await serve(service_settings(), stop)
+        settings = service_settings()
+        if may_write is not None:
+            confine_service(settings, may_write)  # before anything has begun a second thread
+        await serve(settings, stop)
 
     return run_service(name, main)
 
