@@ -17,13 +17,14 @@ from services.embedded.nats import PortsFile, _installed
 from services.embedded.secret_files import SecretFiles
 from shared.adapters import process
 from shared.adapters.bus_client import BusUser
-from shared.adapters.jetstream import Bus, BusUnavailable
+from shared.adapters.jetstream import Bus, BusForbids, BusUnavailable
 from shared.adapters.postgres import EventLog
 from shared.domain.errors import LogUnavailable
 from shared.domain.messages import Trigger
 from shared.domain.names import StoreName
 from tests.support.builders import alerts
 from tests.support.servers import BOUND_SECONDS, Database
+from tests.support.users import guarded_bus
 
 pytestmark = pytest.mark.timeout(2 * BOUND_SECONDS)
 
@@ -96,6 +97,13 @@ async def test_the_bus_over_tls_with_keys_and_not_for_another_authority(
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other" / "ca.pem"))
         with pytest.raises(BusUnavailable):
             await Bus.connect(url, operator, timeout_seconds=2)
+
+
+async def test_an_address_that_says_tls_never_goes_on_in_the_clear(tmp_path: Path) -> None:
+    async with guarded_bus(tmp_path) as guarded:
+        with pytest.raises(BusForbids, match="speaks no TLS") as refused:
+            await Bus.connect(guarded.url.replace("nats://", "tls://"), guarded.user("operator"))
+        assert "in between" in refused.value.hint
 
 
 class Front:
