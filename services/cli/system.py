@@ -16,6 +16,7 @@ from click.exceptions import Exit
 
 from services.cli import session
 from services.cli.output import say
+from services.embedded.secret_files import KEY, role_passwords, with_superuser
 from services.embedded.system import Connections, System
 from shared.adapters import journal
 from shared.adapters.store import Store
@@ -72,14 +73,29 @@ def init(*, path: Path | None, store: str) -> None:
 
 
 @click.command("provision")
-def provision_command() -> None:
-    """Create or update the schema, the roles, the streams and the consumers, then exit."""
+@click.option(
+    "--secrets",
+    "secrets",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder `provision` that `backup-manager secrets` made.",
+)
+def provision_command(*, secrets: Path | None) -> None:
+    """Create or update the schema, the roles, the streams and the consumers, then exit.
+
+    With --secrets every service gets a role of its own, which may append its own events and nothing else.
+    """
     settings = session.settings_here()
-    if not settings.postgres_dsn or not settings.nats_url:
+    if not (settings.postgres_admin_dsn or settings.postgres_dsn) or not settings.nats_url:
         raise BackupManagerError(
-            "NATS_URL and POSTGRES_DSN are not set.", "`up` needs no provisioning: it does it itself."
+            "NATS_URL and POSTGRES_ADMIN_DSN are not set.", "`up` needs no provisioning: it does it itself."
         )
-    admin_dsn = settings.postgres_admin_dsn or settings.postgres_dsn
-    done = session.run(provision(settings, admin_dsn=admin_dsn, nats_url=settings.nats_url))
+    admin_dsn, key = settings.postgres_admin_dsn or settings.postgres_dsn, settings.nats_nkey_file
+    passwords: dict[str, str] = {}
+    if secrets is not None:
+        passwords = role_passwords(secrets)
+        admin_dsn, key = with_superuser(admin_dsn, secrets), key or secrets / KEY
+    done = session.run(
+        provision(settings, admin_dsn=admin_dsn, nats_url=settings.nats_url, nkey_file=key, passwords=passwords)
+    )
     say(f"Applied: {', '.join(done.migrations)}." if done.migrations else "The schema was up to date.")
     say("Streams and consumers are as declared.")
