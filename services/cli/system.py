@@ -16,13 +16,14 @@ from click.exceptions import Exit
 
 from services.cli import session
 from services.cli.output import say
+from services.cli.patience import patiently
 from services.embedded.system import Connections, System
 from shared.adapters import journal
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.names import parse_store_name
-from shared.runtime.provision import provision
+from shared.runtime.provision import Provisioned, provision
 from shared.runtime.start import start_service
 
 SERVICES: Final = ("scheduler", "snapshotter", "archiver", "retention", "restorer", "api")
@@ -72,7 +73,15 @@ def init(*, path: Path | None, store: str) -> None:
 
 
 @click.command("provision")
-def provision_command() -> None:
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.IntRange(0, 3600),
+    default=0,
+    show_default=True,
+    help="Seconds to wait for database and bus to come up.",
+)
+def provision_command(*, wait_seconds: int) -> None:
     """Create or update the schema, the roles, the streams and the consumers, then exit."""
     settings = session.settings_here()
     if not settings.postgres_dsn or not settings.nats_url:
@@ -80,6 +89,10 @@ def provision_command() -> None:
             "NATS_URL and POSTGRES_DSN are not set.", "`up` needs no provisioning: it does it itself."
         )
     admin_dsn = settings.postgres_admin_dsn or settings.postgres_dsn
-    done = session.run(provision(settings, admin_dsn=admin_dsn, nats_url=settings.nats_url))
+
+    async def attempt() -> Provisioned:
+        return await provision(settings, admin_dsn=admin_dsn, nats_url=settings.nats_url)
+
+    done = session.run(patiently(attempt, wait_seconds=wait_seconds))
     say(f"Applied: {', '.join(done.migrations)}." if done.migrations else "The schema was up to date.")
     say("Streams and consumers are as declared.")

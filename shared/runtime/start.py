@@ -7,9 +7,12 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from shared.adapters.clock import SystemClock
 from shared.config import Settings, load_settings
 from shared.domain.errors import SettingsRefused
-from shared.runtime.service import run_service
+from shared.runtime import lifetime
+from shared.runtime.lifetime import Lifetime
+from shared.runtime.service import EXIT_OK, run_service
 
 ENV_FILE = "BACKUP_ENV_FILE"
 TOML_FILE = "BACKUP_TOML_FILE"
@@ -17,11 +20,21 @@ TOML_FILE = "BACKUP_TOML_FILE"
 
 def start_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> int:
     """Load the settings and run a service; returns the exit code."""
+    clock = SystemClock()
+    began = clock.monotonic()
+    asked = Lifetime()
 
     async def main(stop: asyncio.Event) -> None:
-        await serve(service_settings(), stop)
+        nonlocal asked
+        asked = Lifetime.asked_for(os.environ)
+        settings = service_settings()
+        async with asked.shown():
+            await serve(settings, stop)
 
-    return run_service(name, main)
+    code = run_service(name, main)
+    if code != EXIT_OK:
+        asked.wait_out(clock.monotonic() - began)
+    return code
 
 
 def service_settings() -> Settings:
@@ -37,7 +50,7 @@ def service_settings() -> Settings:
 
 def settings_here() -> Settings:
     """The settings of the environment, .env and backup.toml. Raises SettingsRefused."""
-    environ = dict(os.environ)
+    environ = {name: value for name, value in os.environ.items() if name not in lifetime.NAMES}
     return load_settings(
         environ,
         env_file=_file(environ.pop(ENV_FILE, None), ".env"),
