@@ -3,6 +3,7 @@
 import sys
 
 from services.api.service import serve
+from shared.runtime.confined import nowhere
 from shared.runtime.start import start_service
 
-sys.exit(start_service("api", serve))
+sys.exit(start_service("api", serve, nowhere))

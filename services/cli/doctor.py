@@ -15,7 +15,7 @@ from services.cli import session
 from services.cli.output import complain, console, json_option, print_json, say
 from services.snapshotter.sandbox import why_not_confined
 from services.snapshotter.transfer import find_ability
-from shared.adapters import filesystem
+from shared.adapters import confinement, filesystem
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.config.condition import condition, detail
@@ -70,8 +70,15 @@ async def examine(settings: Settings) -> list[Finding]:
     findings += _hosts(settings)
     findings += _drive(settings)
     findings += await _receiver(settings)
+    findings.append(_services_held_back())
     findings += await _running(settings)
     return findings
+
+
+def _services_held_back() -> Finding:
+    if confinement.version():
+        return (GOOD, "The kernel holds the archiver, retention, the restorer and the pages to what they may write.")
+    return (WARNING, "This kernel has no Landlock: only the rights of their user hold the services back from writing.")
 
 
 def _tool(name: str, hint: str) -> Finding:

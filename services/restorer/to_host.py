@@ -26,7 +26,7 @@ from services.restorer.work import Made, Work
 from shared.adapters.clock import SystemClock
 from shared.domain.errors import RunFailed
 from shared.runtime.restore_key import not_accepted, public_line
-from shared.runtime.ssh import shell_through, ssh_connection
+from shared.runtime.ssh import run_folder, shell_through, ssh_connection
 
 
 async def restore_to_host(work: Work, clock: SystemClock) -> Made:
@@ -138,7 +138,7 @@ async def _say_verified(work: Work, shell: str, where: str, now: datetime) -> No
         f"byte for byte, on {now:%Y-%m-%d %H:%M:%S} UTC.\n"
     )
     name = f"{os.path.basename(container)}.verified"  # noqa: PTH119  # a path on another machine
-    with tempfile.TemporaryDirectory(prefix="backup-restore-") as folder:
+    with tempfile.TemporaryDirectory(prefix="backup-restore-", dir=run_folder(work.settings)) as folder:
         note = Path(folder) / name
         await asyncio.to_thread(note.write_text, text, encoding="utf-8")
         parent = os.path.dirname(container)  # noqa: PTH120  # a path on another machine

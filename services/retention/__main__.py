@@ -2,7 +2,7 @@
 
 import sys
 
-from services.retention.service import serve
+from services.retention.service import may_write, serve
 from shared.runtime.start import start_service
 
-sys.exit(start_service("retention", serve))
+sys.exit(start_service("retention", serve, may_write))

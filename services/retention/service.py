@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from services.retention.handler import Retention
 from shared.config import Settings
 from shared.domain.events import Job
+from shared.runtime.confined import in_host_folders
 from shared.runtime.workplace import workplace
 
 
@@ -15,3 +17,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with workplace(settings, "retention", stop) as place:
         retention = Retention(settings, place.store, place.log, place.cancels, place.clock, place.worker)
         await place.work(Job.RETENTION, retention.handle, stop)
+
+
+def may_write(settings: Settings) -> list[Path]:
+    """The folders of the hosts on the drive: it moves and removes there, and nowhere else."""
+    return in_host_folders(settings)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shared.config.rules import absolute_path, whole_text
 from shared.config.problems import Unallowed
+from shared.config.rules import absolute_path, whole_text
 from shared.domain.errors import SettingsRefused
 
 LIFE_FILE: Final = "BACKUP_LIFE_FILE"
@@ -47,16 +48,21 @@ class Lifetime:
 
     @contextlib.asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
-        """Touch the file while the block lasts; an event loop that stands still touches nothing."""
-        if self.file is None:
+        """Touch the file while the block lasts; an event loop that stands still touches nothing.
+
+        The file is opened at once: later this process may have given up to write there.
+        """
+        descriptor = None if self.file is None else _open(self.file)
+        if descriptor is None:
             yield
             return
-        showing = asyncio.create_task(_show(self.file), name="sign of life")
+        showing = asyncio.create_task(_show(descriptor), name="sign of life")
         try:
             yield
         finally:
             showing.cancel()
             await asyncio.gather(showing, return_exceptions=True)
+            os.close(descriptor)
 
     def wait_out(self, lived_seconds: float) -> None:
         """Wait for the rest of the least lifetime; SIGTERM and SIGINT end that at once."""
@@ -68,11 +74,15 @@ class Lifetime:
         signal.sigtimedwait(wanted, rest_seconds)
 
 
-async def _show(file: Path) -> None:
+def _open(file: Path) -> int | None:
+    try:
+        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        log.warning("There will be no sign of life in %s: %s.", file, error.strerror)
+        return None
+
+
+async def _show(descriptor: int) -> None:
     while True:
-        try:
-            file.touch()
-        except OSError as error:
-            log.warning("There will be no sign of life in %s: %s.", file, error.strerror)
-            return
+        os.utime(descriptor)
         await asyncio.sleep(SIGN_SECONDS)

@@ -49,7 +49,7 @@ async def provision_bus(settings: Settings, nats_url: str) -> None:
     bus = await Bus.connect(nats_url, "provision")
     try:
         stores = {settings.store, *(host.store for host in settings.hosts)}
-        await bus.provision(stores, settings.timing.ack_wait_seconds)
+        await bus.provision(stores, settings.timing.ack_wait_seconds, settings.nats_replicas)
     finally:
         await bus.close()
 

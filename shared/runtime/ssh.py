@@ -52,7 +52,7 @@ async def ssh_connection(host: HostSettings, settings: Settings, key: Path | Non
         raise RunFailed(
             f"{host.name} has no pinned host key.", f"Run `backup-manager hosts enroll {host.name}`.", code="host_key"
         )
-    with _socket_folder(settings.data_dir / "run") as sockets:
+    with _socket_folder(run_folder(settings)) as sockets:
         _write_passwd(sockets / "passwd")
         argv = process.dying_with_parent(master_arguments(host, settings, sockets / "ssh", key))
         async with await process.start(argv, stdout=asyncio.subprocess.DEVNULL) as master:
@@ -65,15 +65,25 @@ def shell_through(socket: str) -> str:
     return f"ssh -F /dev/null -S {socket} -o ControlMaster=no -o BatchMode=yes -o ProxyCommand=/bin/false"
 
 
-@contextmanager
-def _socket_folder(usual: Path) -> Iterator[Path]:
-    """A private folder for the socket: below the data folder, or where its path would be too long, elsewhere."""
-    base: Path | None = None
+def run_folder(settings: Settings) -> Path:
+    """Where sockets and notes lie for as long as a process needs them.
+
+    It is below the data folder, or elsewhere where that is read-only, as in a container, or its path would be too
+    long for a socket.
+    """
+    usual = settings.data_dir / "run"
     if len(os.fsencode(usual)) <= MAX_SOCKET_BASE_BYTES:
-        with suppress(OSError):  # a data folder that is read-only here, as in a container
+        with suppress(OSError):
             usual.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _remove_stale(usual)
-            base = usual if os.access(usual, os.W_OK) else None
+            if os.access(usual, os.W_OK):
+                _remove_stale(usual)
+                return usual
+    return Path(tempfile.gettempdir())
+
+
+@contextmanager
+def _socket_folder(base: Path) -> Iterator[Path]:
+    """A private folder for the socket."""
     prefix = f"{SOCKETS_PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=base, ignore_cleanup_errors=True) as folder:
         yield Path(folder)

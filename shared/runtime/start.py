@@ -11,6 +11,7 @@ from shared.adapters.clock import SystemClock
 from shared.config import Settings, load_settings
 from shared.domain.errors import SettingsRefused
 from shared.runtime import lifetime
+from shared.runtime.confined import MayWrite, confine_service
 from shared.runtime.lifetime import Lifetime
 from shared.runtime.service import EXIT_OK, run_service
 
@@ -18,8 +19,13 @@ ENV_FILE = "BACKUP_ENV_FILE"
 TOML_FILE = "BACKUP_TOML_FILE"
 
 
-def start_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]]) -> int:
-    """Load the settings and run a service; returns the exit code."""
+def start_service(
+    name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]], may_write: MayWrite | None = None
+) -> int:
+    """Load the settings and run a service; returns the exit code.
+
+    `may_write` tells where it may write at all; None is for one that its user's rights alone hold back.
+    """
     clock = SystemClock()
     began = clock.monotonic()
     asked = Lifetime()
@@ -29,6 +35,8 @@ def start_service(name: str, serve: Callable[[Settings, asyncio.Event], Awaitabl
         asked = Lifetime.asked_for(os.environ)
         settings = service_settings()
         async with asked.shown():
+            if may_write is not None:
+                confine_service(settings, may_write)  # before anything has begun a second thread
             await serve(settings, stop)
 
     code = run_service(name, main)

@@ -30,6 +30,10 @@ SLOW = "bandwidth_limit_kib = 4000\n"
 VIDEO_BYTES = 16_000_000
 
 
+def status(pid: int | None) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
 def excluded(path: bytes) -> bool:
     return b"/.cache" in path
 
@@ -94,6 +98,14 @@ async def test_snapshotter_killed_in_the_middle_of_a_run(place: Path) -> None:
         events = await assert_mended(system, kept)
         assert len(of_type(events, SnapshotAbandoned)) == 1
         assert of_type(events, SnapshotFailed) == []
+
+
+async def test_the_services_that_run_are_held_to_what_they_may_write(place: Path) -> None:
+    async with mid_run(place) as (system, _):
+        assert system.system is not None
+        assert system.system.supervisor is not None
+        for name in ("scheduler-1", "archiver-1", "retention-1", "restorer-1", "api-1"):
+            assert "NoNewPrivs:\t1" in status(system.system.supervisor.pid(name))
 
 
 async def test_rsync_killed_in_the_middle_of_a_run(place: Path) -> None:

@@ -187,7 +187,9 @@ class Stack:
                     seen += await self.ask("/api/events", after=after, limit=1000, wait_seconds=5)
         except TimeoutError as error:
             words = "\n".join(str(event) for event in seen[-30:])
-            raise AssertionError(f"{what} did not happen.\nThe last events:\n{words}\n{await self.journal()}") from error
+            raise AssertionError(
+                f"{what} did not happen.\nThe last events:\n{words}\n{await self.journal()}"
+            ) from error
         return seen
 
     async def journal(self) -> str:
