@@ -50,15 +50,16 @@ async def running(place: Path) -> AsyncIterator[Stack]:
 @pytest.mark.timeout(1500)
 async def test_nothing_is_lost_while_containers_are_killed_at_random(running: Stack) -> None:
     seed = int(os.environ.get("COMPOSE_SEED") or secrets.randbits(32))
-    print(f"COMPOSE_SEED={seed}")
+    print(f"COMPOSE_SEED={seed}")  # noqa: T201  # shown when it fails
     await completed_again(running)
     await running.up(snapshotters=4)
     assert len(await running.containers("snapshotter")) == 4
     kept = {path: snapshot_of(path) for host in HOSTS for path in running.snapshots(host)}
 
-    killed = await kill_at_random(running, random.Random(seed), float(os.environ.get("COMPOSE_SECONDS") or 30))
+    rng = random.Random(seed)  # noqa: S311  # nothing secret
+    killed = await kill_at_random(running, rng, float(os.environ.get("COMPOSE_SECONDS") or 30))
 
-    print(f"killed: {dict(Counter(killed))}")
+    print(f"killed: {dict(Counter(killed))}")  # noqa: T201
     events = await completed_again(running)
     assert_nothing_lost(running, events, kept)
     for host in HOSTS:

@@ -63,7 +63,7 @@ async def why_not() -> str:
         return "no Docker engine answers here"
     if not await compose_command():
         return "there is neither docker compose 2 nor docker-compose here"
-    wanted = re.findall(r"image: ([a-z]+:\S+)", (ROOT / FILES[0]).read_text()) + ["python:3.13-slim-bookworm"]
+    wanted = [*re.findall(r"image: ([a-z]+:\S+)", (ROOT / FILES[0]).read_text()), "python:3.13-slim-bookworm"]
     for image in sorted(set(wanted)):
         if (await process.run(["docker", "image", "inspect", image], timeout_seconds=30)).returncode == 0:
             continue
@@ -124,7 +124,9 @@ class Stack:
 
     async def containers(self, service: str) -> list[str]:
         """The ids of the running containers of a service."""
-        done = await self.run("ps", "-q", service, check=False)
+        labels = (f"project={self.project}", f"service={service}", "oneoff=False")
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        done = await process.run(["docker", "ps", "-q", *filters], timeout_seconds=30)
         return done.stdout.decode().split()
 
     async def inspect(self, container: str) -> dict[str, Any]:
