@@ -6,8 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from shared.adapters.bus_client import BusForbids, BusUnavailable
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import BusUnavailable
 from shared.domain.errors import LogUnavailable
 
 _Result = TypeVar("_Result")
@@ -28,7 +28,7 @@ async def patiently(attempt: Callable[[], Awaitable[_Result]], *, wait_seconds: 
         try:
             return await attempt()
         except (LogUnavailable, BusUnavailable) as error:
-            if clock.monotonic() >= deadline:
+            if isinstance(error, BusForbids) or clock.monotonic() >= deadline:
                 raise
             log.info("Not yet: %s", error)
         await clock.sleep(TRY_AGAIN_SECONDS)

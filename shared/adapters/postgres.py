@@ -27,6 +27,10 @@ PAGE_EVENTS: Final = 500
 POLL_SECONDS: Final = 2.0
 """How long a follower sleeps at most: notifications only wake it earlier."""
 
+NOT_OURS: Final = (
+    "Is POSTGRES_DSN the role of this service? After an upgrade, `backup-manager provision` says anew who writes what."
+)
+
 _APPEND: Final = "SELECT first_position, last_version, duplicate FROM log.append($1, $2, $3, $4, $5)"
 # A double is exact to the microsecond until 2100; with numeric, as in log.microseconds, pages would take twice as long.
 # Lines, not one array: wrapping copies the whole page twice more (a quarter of the server's time).
@@ -92,6 +96,8 @@ class EventLog:
                 )
         except asyncpg.SerializationError as error:
             raise LogConflict(stream, expected_version or 0, int(error.detail or 0)) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise LogRefused(f"The event log refuses an append to {stream}: {error}.", NOT_OURS) from error
         except asyncpg.PostgresError as error:
             raise LogRefused(f"The event log refuses an append to {stream}: {error}.") from error
         if row is None:

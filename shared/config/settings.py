@@ -107,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_listen: tuple[str, int] = ("127.0.0.1", 8085)
     restore_folders: tuple[str, ...] = ()
     nats_url: str = ""
+    nats_nkey_file: Path | None = None
     nats_replicas: int = 1
     postgres_dsn: str = ""
     postgres_admin_dsn: str = ""
@@ -127,6 +128,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def host(self, name: str) -> HostSettings | None:
         """The host of this name, if there is one."""
         return next((host for host in self.hosts if host.name == name), None)
+
+    def stores(self) -> set[StoreName]:
+        """Every store that a host lives on, and the one that is mounted here."""
+        return {self.store, *(host.store for host in self.hosts)}
 
     def restored_below(self) -> tuple[str, ...]:
         """The folders on this server that restores may go to; the first is the usual one."""

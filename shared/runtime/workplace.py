@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import Bus
+from shared.adapters.jetstream import Bus, BusUser
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import Settings
@@ -20,6 +20,7 @@ from shared.domain.errors import LogUnavailable, StoreRefused
 from shared.domain.events import Job, NewEvent, StoreEnrolled
 from shared.domain.ids import derived_id
 from shared.domain.names import store_stream
+from shared.domain.writers import Service, relayed_by
 from shared.runtime.cancel import Cancels
 from shared.runtime.host_log import HostLog
 from shared.runtime.outbox import Outbox
@@ -68,11 +69,11 @@ async def workplace(settings: Settings, service: str, stop: asyncio.Event) -> As
     """
     store = Store.open(settings.backup_root, settings.store)
     events = EventLog(settings.postgres_dsn)
-    bus = await Bus.connect(settings.nats_url, service)
+    bus = await Bus.connect(settings.nats_url, BusUser(service, settings.nats_nkey_file))
     try:
         await enrol(store, events)
         rejections = Rejections(events)
-        outbox = Outbox(store, events)
+        outbox = Outbox(store, events, relayed_by(Service(service)))
         cancels = Cancels(bus, rejections)
         worker = f"{platform.node()}:{os.getpid()}"
         place = Workplace(settings, store, HostLog(events, outbox), bus, cancels, rejections, SystemClock(), worker)

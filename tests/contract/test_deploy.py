@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import shutil
 from pathlib import Path
@@ -19,11 +21,8 @@ COMPOSE: Final[dict[str, Any]] = msgspec.yaml.decode((TOP / "compose.yaml").read
 EVERY: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
 ONE_SHOT: Final = {"secrets", "provision", "cli"}
 OURS: Final = {*SERVICES, *ONE_SHOT}
-NOT_PASSED_ON: Final = {
-    # In the containers these are fixed.
-    "BACKUP_ROOT", "BACKUP_DATA", "RESTORE_FOLDERS", "API_LISTEN", "NATS_URL", "POSTGRES_DSN",
-    "POSTGRES_ADMIN_DSN", "NATS_NKEY_FILE", "POSTGRES_PASSWORD_FILE", "NATS_REPLICAS",
-}  # fmt: skip
+FIXED: Final = {"BACKUP_ROOT", "BACKUP_DATA", "RESTORE_FOLDERS", "API_LISTEN", "NATS_REPLICAS"}
+"""In the containers these are what the containers make them."""
 UNITS: Final = sorted((TOP / "deploy/systemd").glob("*.service"))
 
 
@@ -84,9 +83,15 @@ def test_log_and_bus_are_reached_from_inside_only() -> None:
 
 
 def test_every_setting_reaches_the_services() -> None:
-    given = EVERY["scheduler"]["environment"]
-    passed = {name for name in given if given[name] == f"${{{name}:-}}"}
-    assert passed == KNOWN_VARIABLES - NOT_PASSED_ON
+    connections = {name for name in KNOWN_VARIABLES if name.startswith(("NATS_", "POSTGRES_"))}
+    for service in SERVICES:
+        given = EVERY[service]["environment"]
+        passed = {name for name in given if given[name] == f"${{{name}:-}}"}
+        assert passed == KNOWN_VARIABLES - FIXED - connections
+        assert given["POSTGRES_DSN"] == f"postgresql://backup_{service}@postgres:5432/backup"
+        assert set(given) - passed == (FIXED - {"NATS_REPLICAS"}) | {
+            "NATS_URL", "NATS_NKEY_FILE", "POSTGRES_DSN", "POSTGRES_PASSWORD_FILE"
+        }  # fmt: skip
 
 
 def test_the_image_names_no_host_and_installs_by_hash() -> None:
@@ -96,18 +101,20 @@ def test_the_image_names_no_host_and_installs_by_hash() -> None:
     assert re.search(r"^USER backup-manager$", text, re.MULTILINE)
 
 
+def copy_for_here(unit: Path, folder: Path) -> Path:
+    """The unit with a program that is there: systemd looks."""
+    copied, program = folder / unit.name, folder / "backup-manager"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    copied.write_text(unit.read_text().replace("/usr/local/bin/backup-manager", str(program)))
+    return copied
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 async def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
-    program = tmp_path / "backup-manager"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    text = unit.read_text().replace("/usr/local/bin/backup-manager", str(program))
-    (tmp_path / unit.name).write_text(text)
-    for other in UNITS:
-        if other != unit:
-            (tmp_path / other.name).write_text(other.read_text().replace("/usr/local/bin", str(tmp_path)))
-    done = await process.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name)], timeout_seconds=60)
+    copied = await asyncio.to_thread(copy_for_here, unit, tmp_path)
+    done = await process.run(["systemd-analyze", "verify", "--man=no", str(copied)], timeout_seconds=60)
     assert (done.returncode, done.said) == (0, "")
 
 
@@ -118,3 +125,23 @@ def test_every_unit_is_held_back_and_is_not_started_again_at_once(unit: Path) ->
         assert line in text
     assert re.search(r"^CapabilityBoundingSet=", text, re.MULTILINE)
     assert re.search(r"^ReadWritePaths=", text, re.MULTILINE)
+
+
+def test_installing_twice_replaces_the_program_and_never_a_setting(tmp_path: Path) -> None:
+    env = {"DESTDIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    install = str(TOP / "deploy/install")
+    first = asyncio.run(process.run([install], timeout_seconds=60, env=env))
+    settings = tmp_path / "etc/backup-manager/backup-manager.env"
+    settings.write_text('BACKUP_ROOT="/mnt/big drive"  # mine\n')
+    gone = tmp_path / "opt/backup-manager/services/gone.py"
+    gone.write_text("")
+    second = asyncio.run(process.run([install], timeout_seconds=60, env=env))
+
+    assert (first.returncode, second.returncode) == (0, 0), second.said
+    assert settings.read_text() == 'BACKUP_ROOT="/mnt/big drive"  # mine\n'
+    assert not gone.exists()
+    assert (tmp_path / "opt/backup-manager/services/api/__main__.py").exists()
+    for unit in UNITS:
+        drop_in = tmp_path / f"etc/systemd/system/{unit.name}.d/drive.conf"
+        assert 'ReadWritePaths="-/mnt/big drive"' in drop_in.read_text()
+    assert os.access(tmp_path / "usr/local/bin/backup-manager", os.X_OK)

@@ -44,9 +44,11 @@ MaxSessions 1000
 """
 FAST: Final = "[bus]\nack_wait_seconds = 6\nheartbeat_seconds = 1\nretry_seconds = 1\noffline_retry_seconds = 1\n"
 PUBLISH: Final = """\
-import asyncio, sys, nats
+import asyncio, pathlib, sys
+from shared.adapters.bus_client import BusUser, KeyedClient
 async def main():
-    client = await nats.connect("nats://nats:4222", **{options})
+    key = BusUser("operator", pathlib.Path("/run/secrets/backup-manager/nats.nk"))
+    client = await KeyedClient.plainly("nats://nats:4222", key)
     await client.publish(sys.argv[1], b"")
     await client.drain()
 asyncio.run(main())
@@ -149,8 +151,7 @@ class Stack:
     async def publish(self, subject: str) -> None:
         """Publish as a client that is not ours. Raises AssertionError when the bus does not take it."""
         (client,) = await self.containers("client")
-        options = "{}"
-        done = await self.execute(client, "python", "-c", PUBLISH.replace("{options}", options), subject)
+        done = await self.execute(client, "python", "-c", PUBLISH, subject)
         assert done.returncode == 0, done.said
 
     async def ask(self, path: str, **params: object) -> Any:
