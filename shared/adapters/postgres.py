@@ -17,7 +17,7 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.adapters.database import CONNECT_TIMEOUT_SECONDS, GONE, STARTING, Wire, unavailable
+from shared.adapters.database import Wire, connect
 from shared.domain.audit import Link
 from shared.domain.errors import LogConflict, LogRefused
 from shared.domain.events import NewEvent, Recorded, decode_page, encode_event
@@ -200,10 +200,7 @@ class EventLog:
 
     @contextlib.asynccontextmanager
     async def _listening(self, woken: asyncio.Event) -> AsyncIterator[None]:
-        try:
-            listener = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT_SECONDS)
-        except (*GONE, *STARTING) as error:
-            unavailable(error)
+        listener = await connect(self._dsn)
         try:
             listener.add_termination_listener(lambda _: woken.set())
             await listener.add_listener("events", lambda *_: woken.set())
