@@ -6,7 +6,6 @@ A forbidden subject shows as nothing but a time-out at the caller; what was forb
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from dataclasses import dataclass, field
@@ -52,14 +51,12 @@ class Line:
     user: BusUser
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    forbidden: asyncio.Event = field(default_factory=asyncio.Event)
     connected: bool = False
     why: BusForbids | None = None
 
     def forbid(self, why: BusForbids) -> None:
         """Note what the server said: a connection that may not do its work is of no more use than a closed one."""
         self.why = why
-        self.forbidden.set()
         self.closed.set()
 
     def failed(self, sentence: str) -> BusUnavailable:
@@ -67,7 +64,7 @@ class Line:
         return self.why or BusUnavailable(sentence)
 
     async def heard(self, error: Exception) -> None:
-        """The server, or the client itself, reports something."""
+        """The server, or the client itself, reports something. Raises BusForbids while nothing is connected."""
         said = str(error)
         if found := _FORBIDDEN.search(said):
             self.forbid(_forbidden(self.user, found[1], found[2]))
@@ -76,7 +73,7 @@ class Line:
             if self.connected:  # a server that came back with other users: work under way is not given up for it
                 log.error("%s", why)
             else:
-                self.forbid(why)
+                raise why  # it comes out of `connect`, which would ask for ever
         else:
             log.warning("The bus reports: %r", error)
 
@@ -102,18 +99,13 @@ class KeyedClient(Client):
 async def open_client(url: str, line: Line, timeout_seconds: float) -> Client:
     """Connect, trying again while the server is not there. Raises BusUnavailable, BusForbids and KeyRefused."""
     seed = "" if line.user.nkey_file is None else read_seed(line.user.nkey_file)
-    connecting = asyncio.create_task(_connected(url, line, seed))
-    forbidden = asyncio.create_task(line.forbidden.wait())
     try:
-        await asyncio.wait({connecting, forbidden}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if connecting.done():
-            line.connected = True
-            return connecting.result()
-        raise line.failed("The bus cannot be reached.") if line.why else _unreachable()
-    finally:
-        for task in (connecting, forbidden):
-            task.cancel()
-        await asyncio.gather(connecting, forbidden, return_exceptions=True)
+        async with asyncio.timeout(timeout_seconds):
+            client = await _connected(url, line, seed)
+    except TimeoutError as error:
+        raise BusUnavailable("The bus cannot be reached.", "Is nats-server running, and is NATS_URL right?") from error
+    line.connected = True
+    return client
 
 
 def read_seed(path: Path) -> str:
@@ -167,17 +159,11 @@ async def _connected(url: str, line: Line, seed: str) -> Client:
             await client.close()  # a client that could not connect keeps its socket
             line.closed.clear()
             await asyncio.sleep(RECONNECT_WAIT_SECONDS)
-        except asyncio.CancelledError:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await client.close()
-            line.closed.clear()
+        except BusForbids:
+            await client.close()
             raise
         else:
             return client
-
-
-def _unreachable() -> BusUnavailable:
-    return BusUnavailable("The bus cannot be reached.", "Is nats-server running, and is NATS_URL right?")
 
 
 def _refused(user: BusUser) -> BusForbids:

@@ -86,7 +86,9 @@ class Service(StrEnum):
 
 
 # A worker makes its drive known, and notes what it could not understand.
-_OF_EVERY_WORKER: Final = (StoreEnrolled, MessageRejected, SlotSkipped, DryRunCompleted)
+_OF_EVERY_WORKER: Final = (StoreEnrolled, MessageRejected)
+_OF_SLOTS: Final = (SlotSkipped, DryRunCompleted)
+# Whoever changes a user tells the log whatever it was not told yet, also for others.
 _OF_USERS: Final = (
     UserAdded,
     UserChanged,
@@ -104,6 +106,7 @@ WRITERS: Final[Mapping[Service, frozenset[type[AnyEvent]]]] = {
     Service.SNAPSHOTTER: frozenset(
         {
             *_OF_EVERY_WORKER,
+            *_OF_SLOTS,
             SnapshotStarted,
             SnapshotProgressed,
             SnapshotCompleted,
@@ -120,6 +123,7 @@ WRITERS: Final[Mapping[Service, frozenset[type[AnyEvent]]]] = {
     Service.ARCHIVER: frozenset(
         {
             *_OF_EVERY_WORKER,
+            *_OF_SLOTS,
             ArchiveStarted,
             ArchiveProgressed,
             ArchiveCompleted,
@@ -135,6 +139,7 @@ WRITERS: Final[Mapping[Service, frozenset[type[AnyEvent]]]] = {
     Service.RETENTION: frozenset(
         {
             *_OF_EVERY_WORKER,
+            *_OF_SLOTS,
             RetentionStarted,
             RetentionCompleted,
             RetentionFailed,
@@ -179,12 +184,6 @@ DECISIONS: Final[frozenset[type[AnyEvent]]] = frozenset(
     {RemovalOrdered, PurgeOrdered, PlanConfirmed, HoldReleased, PointLost, RestoreRequested, SettingsChanged}
 )
 """Made on what the log says at that moment, so they never wait in a spool, whatever somebody wrote into one."""
-
-USERS_OF_ACCESS: Final = frozenset({Service.API, Service.OPERATOR})
-"""Who may read and change users, sessions and tokens."""
-
-SAVERS: Final = frozenset({Service.API})
-"""Who may save projections."""
 
 WORKERS: Final = (Service.SNAPSHOTTER, Service.ARCHIVER, Service.RETENTION, Service.RESTORER)
 
