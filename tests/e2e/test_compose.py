@@ -62,6 +62,7 @@ async def test_nothing_is_lost_while_containers_are_killed_at_random(running: St
     print(f"killed: {dict(Counter(killed))}")  # noqa: T201
     events = await completed_again(running)
     assert_nothing_lost(running, events, kept)
+    assert_one_name(events)
     for host in HOSTS:
         await assert_restored(running, host)
     audit = await running.cli("audit")
@@ -120,6 +121,12 @@ def assert_nothing_lost(running: Stack, events: list[dict[str, Any]], kept: dict
         assert sorted(completed) == [path.name for path in running.snapshots(host)]
         assert len(set(completed)) == len(completed)
         assert list((running.place / "drive" / host).glob(".partial-*")) == []
+
+
+def assert_one_name(events: list[dict[str, Any]]) -> None:
+    """The snapshotters are all called the same, so that all of this was also tried with one identity for several."""
+    started = [event for host in HOSTS for event in of_type(events, "SnapshotStarted", host)]
+    assert {event["worker"].partition(":")[0] for event in started} == {"twin"}
 
 
 async def assert_restored(running: Stack, host: str) -> None:
