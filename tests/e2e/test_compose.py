@@ -54,6 +54,7 @@ async def test_nothing_is_lost_while_containers_are_killed_at_random(running: St
     await completed_again(running)
     await running.up(snapshotters=4)
     assert len(await running.containers("snapshotter")) == 4
+    await assert_api_only_reads(running)
     kept = {path: snapshot_of(path) for host in HOSTS for path in running.snapshots(host)}
 
     rng = random.Random(seed)  # noqa: S311  # nothing secret
@@ -84,6 +85,16 @@ async def kill_at_random(running: Stack, rng: random.Random, seconds: float) -> 
             await running.publish(f"backup.trigger.{host}")
         await asyncio.sleep(rng.uniform(0.5, 3.0))
     return killed
+
+
+async def assert_api_only_reads(running: Stack) -> None:
+    """The mount itself forbids the api to write to the drive, and to run or become anything through it."""
+    (api,) = await running.containers("api")
+    mounts = (await running.execute(api, "cat", "/proc/mounts")).stdout.decode().splitlines()
+    (options,) = [line.split()[3].split(",") for line in mounts if line.split()[1] == "/backup"]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options)
+    touched = await running.execute(api, "touch", "/backup/touched")
+    assert (touched.returncode, "Read-only file system" in touched.said) == (1, True)
 
 
 async def completed_again(running: Stack) -> list[dict[str, Any]]:

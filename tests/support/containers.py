@@ -84,6 +84,15 @@ async def compose_command() -> list[str]:
     return []
 
 
+async def build_image() -> None:
+    """The product's image, from this checkout; quick when nothing changed."""
+    environ = os.environ | {"DOCKER_BUILDKIT": "0"}  # the engine's own builder is in every one; buildx is not
+    argv = ["docker", "build", "-q", "-f", "deploy/Dockerfile", "-t", IMAGE, "."]
+    done = await process.run(argv, timeout_seconds=BUILD_SECONDS, env=environ, cwd=ROOT)
+    if done.returncode != 0:
+        raise AssertionError(f"The image cannot be built: {done.stdout.decode()}{done.stderr.decode()}")
+
+
 @dataclass
 class Stack:
     """A running stack. `place` has the drive, what is restored, and a folder of sources for each host."""
@@ -225,8 +234,8 @@ async def stack(place: Path, hosts: Sequence[str]) -> AsyncIterator[Stack]:
     }
     made = Stack(place, hosts, await compose_command(), port, environ)
     try:
-        for service in ("secrets", "hosts"):  # the second is made from the first
-            await made.run("build", service, seconds=BUILD_SECONDS)
+        await build_image()
+        await made.run("build", "hosts", seconds=BUILD_SECONDS)  # made from the one before
         await made.run("run", "--rm", "-T", "cli", "init")
         yield made
     finally:
