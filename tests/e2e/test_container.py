@@ -21,8 +21,8 @@ from tests.support.containers import IMAGE, build_image, why_not
 BOUND_SECONDS: Final = 90
 REST_SECONDS: Final = 10
 HARDENED: Final = (
-    "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--tmpfs", "/tmp", "--network",
-    "none", "--init", "--user", "0:0", "--restart", "always",
+    "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--tmpfs=/tmp", "--network", "none",
+    "--init", "--user", "0:0", "--restart", "always",
 )  # fmt: skip
 
 
