@@ -36,6 +36,10 @@ class BusForbids(BusUnavailable):
     """The bus does not let this user in, or forbids it a subject: a person has to mend that."""
 
 
+class NoTls(nats.errors.Error):
+    """The address says tls://, and who answers there does not speak it."""
+
+
 @dataclass(frozen=True, slots=True)
 class BusUser:
     """Who connects: a name, and the file that holds the seed of its key where the bus has users."""
@@ -66,6 +70,11 @@ class Line:
     async def heard(self, error: Exception) -> None:
         """The server, or the client itself, reports something. Raises BusForbids while nothing is connected."""
         said = str(error)
+        if isinstance(error, NoTls) and not self.connected:
+            raise BusForbids(
+                "NATS_URL says tls://, and the bus speaks no TLS.",
+                "Give nats.conf a tls section; if it has one, somebody may be in between.",
+            )
         if found := _FORBIDDEN.search(said):
             self.forbid(_forbidden(self.user, found[1], found[2]))
         elif _REFUSED in said.lower():
@@ -90,6 +99,13 @@ class KeyedClient(Client):
         client.seed = "" if user.nkey_file is None else read_seed(user.nkey_file)
         await client.connect(url.split(","), nkeys_seed_str=client.seed or None, inbox_prefix=inbox_prefix(user.name))
         return client
+
+    def _connect_command(self) -> bytes:
+        # nats-py goes on in the clear when the server says that it wants no TLS, whatever the address says.
+        server = self._current_server
+        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise NoTls
+        return super()._connect_command()
 
     def _setup_nkeys_seed_connect(self) -> None:
         self._public_nkey = public_key(self.seed)

@@ -75,13 +75,13 @@ class Wire:
 
 
 async def connect(dsn: str) -> asyncpg.Connection:
-    """A new connection. Raises LogUnavailable and LogRefused."""
+    """A connection of the caller's own. Raises LogUnavailable, and LogRefused for a wrong user or password."""
     try:
         return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS)
     except (*GONE, *STARTING) as error:
         unavailable(error)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
-        hint = "Check the password in POSTGRES_DSN, or in the file that POSTGRES_PASSWORD_FILE names."
+        hint = "Check POSTGRES_DSN, and the file POSTGRES_PASSWORD_FILE if it is set."
         raise LogRefused(f"The event log refuses this user: {error}.", hint) from error
 
 

@@ -21,7 +21,11 @@ _NO_LONGER_FOR_ALL: Final = f"""
     REVOKE ALL ON ALL TABLES IN SCHEMA access FROM {READERS};
     REVOKE USAGE ON SCHEMA access FROM {READERS};
     REVOKE ALL ON log.projections FROM {READERS};
-    DELETE FROM log.writers WHERE type = '*'"""  # noqa: S608  # written here
+    DELETE FROM log.writers WHERE types = '{{*}}'"""  # noqa: S608  # written here
+
+_MAY_WRITE: Final = """
+    INSERT INTO log.writers AS w VALUES ($1, $2)
+        ON CONFLICT (role) DO UPDATE SET types = excluded.types WHERE w.types <> '{*}'"""
 
 
 async def create_roles(connection: asyncpg.Connection, passwords: Mapping[str, str]) -> None:
@@ -42,8 +46,7 @@ async def grant_writing(connection: asyncpg.Connection, passwords: Mapping[str, 
     """Say which role may append which events. Once services have passwords of their own, nobody may do everything."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL ROLE {OWNER}")
-        rows = [(role_of(service), name) for service in Service for name in type_names(WRITERS[service])]
-        await connection.execute("DELETE FROM log.writers WHERE role = ANY($1) AND type <> '*'", list(SERVICE_ROLES))
-        await connection.executemany("INSERT INTO log.writers VALUES ($1, $2)", rows)
-        if set(passwords) & (set(SERVICE_ROLES) - {role_of(Service.API)}):
+        strict = bool(set(passwords) & (set(SERVICE_ROLES) - {role_of(Service.API)}))
+        if strict:
             await connection.execute(_NO_LONGER_FOR_ALL)
+        await connection.executemany(_MAY_WRITE, [(role_of(one), type_names(WRITERS[one])) for one in Service])

@@ -35,7 +35,7 @@ NOT_FOR_ALL = {
 }
 FOR_NOBODY = (
     "SELECT * FROM log.writers",
-    "INSERT INTO log.writers VALUES ('backup_archiver', '*')",
+    "UPDATE log.writers SET types = '{*}'",
     "DELETE FROM log.writers",
     "UPDATE log.events SET version = 7",
     "DELETE FROM log.events",
@@ -150,7 +150,7 @@ async def test_provisioning_without_passwords_gives_nothing_back(guarded: Guarde
     connection = await asyncpg.connect(guarded.database.admin_dsn)
     try:
         await migrate(connection)
-        assert await connection.fetchval("SELECT count(*) FROM log.writers WHERE type = '*'") == 0
+        assert await connection.fetchval("SELECT count(*) FROM log.writers WHERE '*' = ANY (types)") == 0
     finally:
         await connection.close()
     log = EventLog(guarded.database.worker_dsn)
