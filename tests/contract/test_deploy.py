@@ -15,6 +15,7 @@ import pytest
 from services.cli.system import SERVICES
 from shared.adapters import process
 from shared.config.building import KNOWN_VARIABLES
+from tests.support.containers import compose_command
 
 TOP: Final = Path(__file__).parents[2]
 COMPOSE: Final[dict[str, Any]] = msgspec.yaml.decode((TOP / "compose.yaml").read_bytes())
@@ -99,6 +100,18 @@ def test_the_image_names_no_host_and_installs_by_hash() -> None:
     assert "http" not in text
     assert "--require-hashes" in text
     assert re.search(r"^USER backup-manager$", text, re.MULTILINE)
+
+
+async def test_compose_itself_takes_the_file_and_says_what_is_missing(tmp_path: Path) -> None:
+    command = await compose_command()
+    if not command:
+        pytest.skip("there is neither docker compose 2 nor docker-compose here")
+    argv = [*command, "-f", str(TOP / "compose.yaml"), "config", "-q"]
+    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    taken = await process.run(argv, timeout_seconds=60, env=environ | {"BACKUP_ROOT": "/mnt/backup"})
+    assert taken.returncode == 0, taken.said
+    refused = await process.run(argv, timeout_seconds=60, env=environ, cwd=tmp_path)
+    assert (refused.returncode != 0, "BACKUP_ROOT is not set in .env" in refused.said) == (True, True)
 
 
 def copy_for_here(unit: Path, folder: Path) -> Path:
