@@ -18,6 +18,8 @@ from shared.adapters.store import Store
 from shared.domain.names import StoreName
 from tests.support.containers import IMAGE, build_image, why_not
 
+pytestmark = pytest.mark.timeout(900)  # the first test builds the image
+
 BOUND_SECONDS: Final = 90
 REST_SECONDS: Final = 10
 HARDENED: Final = (
