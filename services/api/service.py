@@ -76,3 +76,4 @@ async def _offer_setup(settings: Settings, askers: Askers, accounts: Accounts) -
     hours = LINK_LIFETIME.total_seconds() / 3600
     log.info("There are no users yet. This makes the first admin, once, within %g hours:", hours)
     log.info("%s/setup/%s", settings.local_url(), link)
+    log.info("Where that address cannot be opened, as in a container, `users add NAME --role admin` does the same.")
