@@ -11,6 +11,8 @@ BackupManagerError          what happened, to what, and what the reader can do
 ├── LogRefused              the event log will never accept this append
 ├── SchemaMismatch          the database was made by another version of this program
 ├── StoreRefused            BACKUP_ROOT is missing, not a store, another store, or cannot be written
+│   ├── StoreNotMounted     a store of the settings is not mounted on this machine
+│   └── StoreUnknown        there is no store of this name in the settings
 ├── HostBusy                another process holds the lock of this host and job
 ├── HostUnreachable         the host is offline: nothing is wrong, try later
 ├── PointInUse              somebody reads a restore point that was to be moved or removed
@@ -82,6 +84,18 @@ class SchemaMismatch(BackupManagerError):
 
 class StoreRefused(BackupManagerError):
     """The backup drive is not there, is not a store, is another store, or cannot be written."""
+
+
+class StoreNotMounted(StoreRefused):
+    """A store of the settings is not mounted on this machine: what it keeps is elsewhere, not lost."""
+
+    def __init__(self, store: str, why: str, hint: str) -> None:
+        super().__init__(f"The store {store!r} is not mounted on this machine: {why}.", hint)
+        self.store = store
+
+
+class StoreUnknown(StoreRefused):
+    """There is no store of this name in the settings."""
 
 
 class HostBusy(BackupManagerError):

@@ -48,7 +48,7 @@ async def provision_bus(settings: Settings, nats_url: str) -> None:
     """The bus part of it. Raises BusUnavailable."""
     bus = await Bus.connect(nats_url, "provision")
     try:
-        stores = {settings.store, *(host.store for host in settings.hosts)}
+        stores = set(settings.stores)
         await bus.provision(stores, settings.timing.ack_wait_seconds)
     finally:
         await bus.close()
