@@ -1,4 +1,4 @@
-"""Wires the archiver: its workplace and the worker loop."""
+"""Wires the archiver: its workplaces and the worker loops."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from services.archiver.handler import Archiver
 from shared.config import Settings
 from shared.domain.events import Job
 from shared.runtime.confined import in_host_folders
-from shared.runtime.workplace import workplace
+from shared.runtime.stores import serve_stores
+from shared.runtime.workplace import Workplace
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Make archives and golden copies until told to stop. Raises StoreRefused before anything is written."""
-    async with workplace(settings, "archiver", stop) as place:
+
+    async def work(place: Workplace, stop: asyncio.Event) -> None:
         archiver = Archiver(settings, place.store, place.log, place.cancels, place.clock, place.worker)
         await place.work(Job.ARCHIVE, archiver.handle, stop)
+
+    await serve_stores(settings, "archiver", stop, work, held_back=True)
 
 
 def may_write(settings: Settings) -> list[Path]:

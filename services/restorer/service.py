@@ -1,4 +1,4 @@
-"""Wires the restorer: its workplace and the worker loop."""
+"""Wires the restorer: its workplaces and the worker loops."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from shared.config import Settings
 from shared.domain.events import Job
 from shared.runtime.confined import in_host_folders
 from shared.runtime.ssh import run_folder
-from shared.runtime.workplace import workplace
+from shared.runtime.stores import serve_stores
+from shared.runtime.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Restore what is asked for until told to stop. Raises StoreRefused before anything is written."""
-    async with workplace(settings, "restorer", stop) as place:
+
+    async def work(place: Workplace, stop: asyncio.Event) -> None:
         restorer = Restorer(settings, place.store, place.log, place.cancels, place.clock, place.worker)
         await place.work(Job.RESTORE, restorer.handle, stop)
+
+    await serve_stores(settings, "restorer", stop, work, held_back=True)
 
 
 def may_write(settings: Settings) -> list[Path]:

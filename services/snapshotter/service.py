@@ -1,4 +1,4 @@
-"""Wires the snapshotter: its workplace, its rsync, the recovery at the start and the upkeep of the drive."""
+"""Wires the snapshotter: its workplaces, its rsync, the recovery at the start and the upkeep of each drive."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError, HostBusy
 from shared.domain.events import Job
-from shared.runtime.workplace import workplace
+from shared.runtime.stores import serve_stores
+from shared.runtime.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Take snapshots until told to stop. Raises StoreRefused before anything is written."""
-    async with workplace(settings, "snapshotter", stop) as place:
+
+    async def work(place: Workplace, stop: asyncio.Event) -> None:
         ability = await find_ability(attributes=filesystem.supports_user_xattrs(place.store.descriptor))
         if not ability.confined:
             log.warning("The receiver is not confined: bubblewrap does not work here. `doctor` says why.")
@@ -31,6 +33,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             await place.work(Job.SNAPSHOT, snapshotter.handle, stop)
             recovery.cancel()
             upkeep.cancel()
+
+    await serve_stores(settings, "snapshotter", stop, work)
 
 
 async def _recover_all(snapshotter: Snapshotter, store: Store) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from shared.adapters.confinement import confine
 from shared.adapters.store import Store
 from shared.config import Settings
+from shared.runtime.stores import mounted_stores
 
 ALWAYS: Final = (Path("/dev/null"),)
 """Every program is started with it."""
@@ -27,18 +28,23 @@ def nowhere(_: Settings) -> Iterable[Path]:
 def in_host_folders(settings: Settings, *names: str) -> list[Path]:
     """These parts of each host's folder on the drive, or all of it; made when they are not there.
 
-    Raises StoreRefused. A host that is new in the settings needs a new start, as everything new in the settings does.
+    Of every store that is mounted here. Raises StoreRefused when none is. A host that is new in the settings needs a
+    new start, as everything new in the settings does, and so does a drive that comes later.
     """
-    store = Store.open(settings.backup_root, settings.store)
-    found = []
-    try:
-        mine = {host.name for host in settings.hosts if host.store == settings.store}
-        for host in sorted({*store.hosts(), *mine}):
-            with store.folder(host) as folder:
-                found += [folder.path / name for name in names] or [folder.path]
-    finally:
-        store.close()
+    found: list[Path] = []
+    for store in mounted_stores(settings).values():
+        try:
+            found += _in_host_folders(settings, store, names)
+        finally:
+            store.close()
     return found
+
+
+def _in_host_folders(settings: Settings, store: Store, names: Sequence[str]) -> Iterator[Path]:
+    mine = {host.name for host in settings.hosts if host.store == store.identity.name}
+    for host in sorted({*store.hosts(), *mine}):
+        with store.folder(host) as folder:
+            yield from [folder.path / name for name in names] or [folder.path]
 
 
 def confine_service(settings: Settings, may_write: MayWrite) -> None:

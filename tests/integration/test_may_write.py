@@ -10,6 +10,7 @@ import pytest
 from shared.adapters import process
 from shared.adapters.confinement import version
 from shared.adapters.store import HostFolder
+from shared.domain.names import StoreName
 from tests.support.backups import REPOSITORY
 from tests.support.builders import SLOT
 from tests.support.places import new_place
@@ -90,3 +91,15 @@ async def test_what_is_confined_stays_so_for_whatever_it_starts(folder: HostFold
     there = snapshot(folder)
     assert await tried(folder, "api", ("remove by a program", there)) == [DENIED]
     assert folder.snapshots() != []
+
+
+@pytest.mark.parametrize("service", ["archiver", "retention", "restorer"])
+async def test_what_holds_for_one_drive_holds_for_each(folder: HostFolder, service: str) -> None:
+    place = folder.path.parents[1]
+    with stocked(place / "second", store_name=StoreName("second")) as other:
+        put_snapshot(other, SLOT)
+        file = f"{snapshot(other)}/home/alice/a.txt"
+        mine = [str(kept.path / ".locks" / "new") for kept in (folder, other)]
+        may = "done" if service == "retention" else DENIED
+        made = await tried(folder, service, *(("make", path) for path in mine), ("rewrite", str(other.path / file)))
+        assert made == ["done", "done", may]
