@@ -28,7 +28,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             log.warning("The receiver is not confined: bubblewrap does not work here. `doctor` says why.")
         snapshotter = Snapshotter(settings, place.store, place.log, place.cancels, ability, place.clock, place.worker)
         async with asyncio.TaskGroup() as tasks:
-            recovery = tasks.create_task(_recover_all(snapshotter, place.store))
+            recovery = tasks.create_task(_recover_all(settings, snapshotter, place.store))
             upkeep = tasks.create_task(keep_up(place.store, place.log.events, place.clock))
             await place.work(Job.SNAPSHOT, snapshotter.handle, stop)
             recovery.cancel()
@@ -37,8 +37,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     await serve_stores(settings, "snapshotter", stop, work)
 
 
-async def _recover_all(snapshotter: Snapshotter, store: Store) -> None:
+async def _recover_all(settings: Settings, snapshotter: Snapshotter, store: Store) -> None:
     for host in store.hosts():
+        configured = settings.host(host)
+        if configured is not None and configured.store != store.identity.name:
+            continue  # what it has here was left behind when it moved, or waits for the other store
         with journal.about(host=host):
             try:
                 await snapshotter.recover(host)

@@ -13,6 +13,7 @@ BackupManagerError          what happened, to what, and what the reader can do
 ├── StoreRefused            BACKUP_ROOT is missing, not a store, another store, or cannot be written
 │   ├── StoreNotMounted     a store of the settings is not mounted on this machine
 │   └── StoreUnknown        there is no store of this name in the settings
+├── HostElsewhere           the restore points of a host are on another store than the settings say
 ├── HostBusy                another process holds the lock of this host and job
 ├── HostUnreachable         the host is offline: nothing is wrong, try later
 ├── PointInUse              somebody reads a restore point that was to be moved or removed
@@ -96,6 +97,16 @@ class StoreNotMounted(StoreRefused):
 
 class StoreUnknown(StoreRefused):
     """There is no store of this name in the settings."""
+
+
+class HostElsewhere(BackupManagerError):
+    """The restore points of a host are on another store than the settings say: until they agree, its work waits."""
+
+    def __init__(self, host: str, kept_on: str, wanted: str) -> None:
+        super().__init__(
+            f"By the log {host} is kept on the store {kept_on!r}, but by the settings on {wanted!r}; nothing is done.",
+            f"Run `backup-manager hosts move {host} {wanted}`, or let the settings say {kept_on!r} again.",
+        )
 
 
 class HostBusy(BackupManagerError):

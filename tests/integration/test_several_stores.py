@@ -12,19 +12,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.api.files.drive import Drive
 from services.archiver.service import serve as serve_archiver
+from services.cli.audit import _audit
+from services.cli.decisions import _lost
 from services.snapshotter.service import serve as serve_snapshotter
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Accepted, Bus
+from shared.adapters.point_tree import reading_host
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import HostSettings, Settings, StoreSettings
-from shared.domain.errors import BackupManagerError, StoreNotMounted, StoreRefused
-from shared.domain.events import ArchiveCompleted, Job, Recorded, SnapshotCompleted, SnapshotFailed
+from shared.domain.errors import BackupManagerError, HostElsewhere, StoreNotMounted, StoreRefused
+from shared.domain.events import ArchiveCompleted, Job, Kind, Recorded, SnapshotCompleted, SnapshotFailed
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, StoreName
+from shared.domain.projection import replay
 from shared.domain.schedule import trigger_slot
 from shared.runtime import stores
+from shared.runtime.acceptance import refuse_elsewhere
 from shared.runtime.provision import provision_bus
 from shared.runtime.stores import mounted_stores
 from tests.support.builders import everything, first_that
@@ -117,6 +123,13 @@ async def told(log: EventLog, kind: type[Any], host: str) -> Any:
         return (await first_that(log, wanted)).event
 
 
+async def until_said(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    """Wait until the journal has these words."""
+    async with asyncio.timeout(BOUND_SECONDS):
+        while words not in caplog.text:  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0.02)
+
+
 def kept(settings: Settings, host: str) -> list[str]:
     """What is in the newest snapshot of a host."""
     return sorted(path.name for path in (settings.folder_of(host) / "current" / "home").iterdir())
@@ -172,9 +185,7 @@ async def test_a_drive_that_goes_disturbs_nobody_and_is_served_when_it_is_back(
         await asked(settings, "pi")
         first = await told(log, SnapshotCompleted, "pi")
         root.rename(root.with_name("unplugged"))
-        async with asyncio.timeout(BOUND_SECONDS):
-            while "Its hosts wait" not in caplog.text:  # noqa: ASYNC110  # nobody announces it
-                await asyncio.sleep(0.02)
+        await until_said(caplog, "Its hosts wait")
         await asked(settings, "nas")
         await told(log, SnapshotCompleted, "nas")
         await asked(settings, "pi")
@@ -227,3 +238,46 @@ def test_the_others_are_said_one_line_each(settings: Settings, caplog: pytest.Lo
         store.close()
     (line,) = caplog.messages
     assert "The store 'second' is not mounted on this machine" in line
+
+
+# What is not mounted here is elsewhere, and never looks like loss.
+
+
+async def test_what_is_on_a_drive_of_another_machine_is_not_missed(settings: Settings, log: EventLog) -> None:
+    async with running(serve_snapshotter, settings):
+        for host in ("nas", "pi"):
+            await asked(settings, host)
+            taken = await told(log, SnapshotCompleted, host)
+    assert (await _audit(settings))[0] == []
+    here = elsewhere(settings, SECOND)
+    findings, notes = await _audit(here)
+    assert findings == []
+    assert [note for note in notes if "'second' is not mounted on this machine" in note]
+    with pytest.raises(StoreNotMounted, match="'second' is not mounted"):
+        await _lost(here, HostName("pi"), Kind.SNAPSHOT, taken.snapshot, "I do not see it")
+    drive = Drive(here)
+    with pytest.raises(StoreNotMounted), reading_host(drive.where(HostName("pi"))):
+        pass
+    with reading_host(drive.where(HostName("nas"))) as folder:
+        assert folder.snapshots() != []
+    await drive.close()
+
+
+async def test_a_line_in_the_settings_alone_moves_nobody(
+    settings: Settings, log: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(serve_snapshotter, settings):
+        await asked(settings, "pi")
+        await told(log, SnapshotCompleted, "pi")
+    pi = settings.hosts[1]
+    changed = msgspec.structs.replace(settings, hosts=(msgspec.structs.replace(pi, store=MAIN),))
+    store = Store.open(settings.backup_root, MAIN)
+    state = replay([await everything(log)]).hosts["pi"]
+    with pytest.raises(HostElsewhere, match=r"'second'.*'main'"):
+        refuse_elsewhere("pi", state, store)
+    store.close()
+    before = len(await everything(log))
+    async with running(serve_snapshotter, changed):
+        await asked(changed, "pi")
+        await until_said(caplog, "is kept on the store 'second', but by the settings on 'main'")
+    assert [type(event.event).__name__ for event in await everything(log)][before:].count("SnapshotStarted") == 0
