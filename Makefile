@@ -39,9 +39,9 @@ faults: dev ## kill -9, full disks, cut networks, power cuts: all that is tried 
 	@.venv/bin/pytest -q $(SIDE_BY_SIDE) tests/faults $(ARGS)
 
 faults-selftest: dev ## bugs that were planted on purpose: the suite has to find each
-	@.venv/bin/pytest -q $(SIDE_BY_SIDE) tests/faults/test_seeded_bugs.py $(ARGS)
+	@.venv/bin/pytest -q $(SIDE_BY_SIDE) tests/faults/test_planted.py tests/faults/test_seeded_bugs_*.py $(ARGS)
 
-LONG = FAULTS_CUTS=200 FAULTS_STATES=4000 FAULTS_DRIVES=100 FAULTS_SECONDS=7200
+LONG = FAULTS_CUTS=200 FAULTS_STATES=6000 FAULTS_DRIVES=100 FAULTS_SECONDS=7200
 faults-long: dev ## the same, ten times as often: some hours
 	@$(LONG) .venv/bin/pytest -q --timeout 7500 -m campaign tests/faults $(ARGS)
 

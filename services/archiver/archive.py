@@ -16,6 +16,7 @@ from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory
 from shared.adapters.markers import StoredSnapshot
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.restore_points import UNFINISHED, ArchiveRecord, complete_archive
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import to_the_end
@@ -47,8 +48,11 @@ async def make_archive(work: Work, compression: Compression, clock: SystemClock,
     name = archive_name(work.folder.host, work.snapshot.name, compression.format)
     partial = f"{UNFINISHED}{work.run}.{compression.format}"
     with open_directory("archives", at=work.folder.descriptor) as place, _new_file(partial, at=place) as target:
+        reached(Milestone.ARCHIVE_BEGUN)
         packed = await pack(work.tree, target, compression=compression, pass_fds=(work.lock.descriptor,), report=report)
+        reached(Milestone.ARCHIVE_PACKED)
         await read_back(target, packed, compression, pass_fds=(work.lock.descriptor,))
+        reached(Milestone.ARCHIVE_READ_BACK)
         work.store.check()
         event = ArchiveCompleted(
             run=work.run,

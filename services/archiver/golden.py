@@ -10,6 +10,7 @@ from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import open_directory
 from shared.adapters.markers import MARKER_FILE
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.restore_points import UNFINISHED, GoldenRecord, complete_golden
 from shared.adapters.threads import in_thread, to_the_end
 from shared.adapters.trees import Linked, link_tree
@@ -28,16 +29,20 @@ async def make_golden(work: Work, name: str, clock: SystemClock) -> GoldenComple
     with open_directory("monthly", at=work.folder.descriptor) as place:
         os.mkdir(partial, 0o700, dir_fd=place)
         try:
+            reached(Milestone.GOLDEN_BEGUN)
             with open_directory(partial, at=place) as target:
                 linked = await link_tree(
                     work.tree, target, skip=frozenset({MARKER_FILE.encode()}), pass_fds=(work.lock.descriptor,)
                 )
                 _check(linked, work.snapshot.marker.event)
+                reached(Milestone.GOLDEN_LINKED)
                 await in_thread(filesystem.sync_filesystem, target)
+            reached(Milestone.GOLDEN_SYNCED)
             work.store.check()
             event = _describe(work, name, clock.monotonic() - started)
             record = GoldenRecord(event_id(work.run, steps.GOLDEN_COMPLETED), event)
             await to_the_end(complete_golden, work.folder, partial, record)
+            reached(Milestone.GOLDEN_COMPLETED)
         finally:
             if partial in os.listdir(place):
                 await in_thread(filesystem.remove_entry, partial, at=place)

@@ -25,6 +25,7 @@ from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock
 from shared.adapters.journal import about
 from shared.adapters.markers import StoredSnapshot
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.restore_points import archives, golden_copies, remove_unfinished
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread
@@ -182,6 +183,7 @@ class Archiver:
         ):
             if not await self.log.claim(name, given.state, NewEvent(event_id(run, steps.STARTED), claim)):
                 return RetryIn(1)
+            reached(Milestone.ARCHIVE_CLAIMED)
             work = Work(run, given.slot, self.store, given.folder, given.lock, due.snapshot, tree)
             return await self._work(given, work, due, wish)
 
@@ -229,6 +231,7 @@ class Archiver:
         else:
             log.info("Golden copy %s of %s: %s files.", name, made.snapshot, f"{made.files:,}")
             await self._record(host, work.run, steps.GOLDEN_COMPLETED, made)
+            reached(Milestone.GOLDEN_TOLD)
 
     async def _archive(self, given: Assignment, work: Work) -> Disposition:
         settings, host, state = self.settings, given.host, given.state
@@ -240,6 +243,7 @@ class Archiver:
         except (BackupManagerError, OSError) as error:
             return await self._failed(host.name, work, given.attempt, as_failure(error))
         await self._record(host.name, work.run, steps.COMPLETED, made)
+        reached(Milestone.ARCHIVE_TOLD)
         log.info("Archive %s: %s entries, %s bytes.", made.archive, f"{made.members:,}", f"{made.size_bytes:,}")
         return Done()
 

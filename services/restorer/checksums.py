@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import BinaryIO, Final
 
 import xxhash
 import zstandard
@@ -18,13 +18,17 @@ from services.restorer.selection import Source
 from services.restorer.watch import Watch
 from shared.adapters.beneath import Descent, Opener
 from shared.adapters.markers import FILES_FILE
+from shared.domain.errors import RunFailed
 
 _ESCAPED: Final = re.compile(rb"\\#([0-7]{3})")
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def listed(source: Source) -> Iterator[tuple[bytes, bytes]]:
-    """The files of the restore point that have a checksum: name and xxh128 in hex. Nothing where there is no list."""
+    """The files of the restore point that have a checksum: name and xxh128 in hex. Nothing where there is no list.
+
+    Raises RunFailed when the list cannot be unpacked.
+    """
     try:
         descriptor = os.open(FILES_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source.descriptor)
     except FileNotFoundError:
@@ -32,13 +36,24 @@ def listed(source: Source) -> Iterator[tuple[bytes, bytes]]:
     with os.fdopen(descriptor, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return
-        with zstandard.ZstdDecompressor().stream_reader(file) as reader:
-            for line in io.BufferedReader(reader, 1 << 18):
-                name, found, rest = line.partition(b"//")
-                kind, _, rest = rest.partition(b"|")
-                checksum = rest.partition(b"|")[0]
-                if found and kind == b"f" and len(checksum) == 32:
-                    yield _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), name), checksum
+        try:
+            yield from _entries(file)
+        except zstandard.ZstdError as error:
+            raise RunFailed(
+                f"The list of files in {source.name} is damaged, so nothing is proven by it: {error}.",
+                "The drive may be failing: dmesg tells. Restore from another restore point, too.",
+                code="list",
+            ) from error
+
+
+def _entries(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    with zstandard.ZstdDecompressor().stream_reader(file) as reader:
+        for line in io.BufferedReader(reader, 1 << 18):
+            name, found, rest = line.partition(b"//")
+            kind, _, rest = rest.partition(b"|")
+            checksum = rest.partition(b"|")[0]
+            if found and kind == b"f" and len(checksum) == 32:
+                yield _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), name), checksum
 
 
 def check(source: Source, tree: int, paths: Sequence[bytes], watch: Watch) -> tuple[Covered, Differences]:

@@ -21,6 +21,7 @@ from services.restorer.work import Work
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HostFolder, Store
 from shared.config import HostSettings, Settings
 from shared.domain.errors import BackupManagerError, CalledOff, RunFailed
@@ -123,6 +124,7 @@ class Restorer:
         with about(run=str(run), restore=str(wish.restore)):
             if not await self.log.claim(host.name, state, NewEvent(event_id(run, steps.STARTED), claim)):
                 return RetryIn(1)
+            reached(Milestone.RESTORE_CLAIMED)
             return await self._run(given)
 
     async def _run(self, given: Assignment) -> Disposition:
@@ -141,6 +143,7 @@ class Restorer:
             return await self._failed(given, as_failure(error))
         else:
             await self._record(given, steps.COMPLETED, completed)
+            reached(Milestone.RESTORE_TOLD)
             log.info("Restored %s files to %s.", f"{completed.files:,}", ", ".join(completed.places))
         return Done()
 
@@ -155,9 +158,11 @@ class Restorer:
         began, wish = self.clock.monotonic(), given.wish
         progress = Progress(self.log, self.clock, given.host.name, given.run, wish.restore)
         with being_read(given.folder, wish.kind, wish.point) as source:
+            reached(Milestone.RESTORE_SOURCE_HELD)
             paths = chosen(source, [decode_path(path) for path in wish.paths])
             found = await watched(lambda watch: counted(source, paths, watch.go_on), _nobody)
             progress.total_bytes = found.size_bytes
+            reached(Milestone.RESTORE_COUNTED)
             work = Work(
                 run=given.run,
                 wish=wish,

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from shared.domain.errors import RunFailed
+from shared.domain.host_rsync import exit_meant
 
 IO_TIMEOUT_SECONDS: Final = 300
 NO_ROOM: Final = "no_room"
@@ -91,6 +92,7 @@ def judge(exit_code: int, said: str) -> None:
     if any(words in _QUOTED.sub("", said) for words in _FULL):
         raise RunFailed("There is no room left where it is restored to.", "Free some, or restore less.", code=NO_ROOM)
     first = f" It said: {errors[0][:400]}" if errors else ""
+    exit_code = exit_meant(exit_code, errors)
     raise RunFailed(
         f"rsync ended with code {exit_code}.{first}",
         _HINTS.get(exit_code, ""),

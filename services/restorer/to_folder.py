@@ -21,6 +21,7 @@ from services.restorer.work import Made, Work
 from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import open_directory
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HOST_FOLDERS
 from shared.adapters.threads import in_thread, to_the_end
 from shared.config import Settings
@@ -45,18 +46,23 @@ async def restore_to_folder(work: Work, clock: SystemClock) -> Made:
         _check_room(work, folder)
         os.mkdir(partial, 0o700, dir_fd=folder)
         work.left.append(str(Path(work.wish.folder) / partial))
+        reached(Milestone.RESTORE_FOLDER_MADE)
         with open_directory(partial, at=folder) as tree:
             before_all_writes = os.dup(tree)
             try:
                 await _move(work, folder, partial)
+                reached(Milestone.RESTORE_COPIED)
                 await in_thread(filesystem.sync_filesystem, before_all_writes)
+                reached(Milestone.RESTORE_SYNCED)
                 made = await _verify(work, tree)
+                reached(Milestone.RESTORE_COMPARED)
             except (RunFailed, OSError) as error:
                 await _give_room_back(work, folder, partial, error)
                 raise
             finally:
                 os.close(before_all_writes)
         name = await to_the_end(_named, work, folder, partial, clock.now())
+        reached(Milestone.RESTORE_NAMED)
     work.left.clear()
     return Made((str(Path(work.wish.folder) / name),), made.verified_files, made.checked_files, made.warnings)
 

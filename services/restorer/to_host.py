@@ -24,6 +24,7 @@ from services.restorer.transfer import differing, move
 from services.restorer.watch import watched
 from services.restorer.work import Made, Work
 from shared.adapters.clock import SystemClock
+from shared.adapters.milestones import Milestone, reached
 from shared.domain.errors import RunFailed
 from shared.runtime.restore_key import not_accepted, public_line
 from shared.runtime.ssh import run_folder, shell_through, ssh_connection
@@ -45,6 +46,7 @@ async def restore_to_host(work: Work, clock: SystemClock) -> Made:
     await refuse_links(work)
     try:
         async with ssh_connection(work.host, work.settings, key) as sockets:
+            reached(Milestone.RESTORE_CONNECTED)
             return await _through(work, shell_through(f"{sockets}/ssh"), checked, clock.now())
     except RunFailed as error:
         if error.code != "ssh_key":
@@ -72,14 +74,17 @@ async def _through(work: Work, shell: str, checked_files: int, now: datetime) ->
             bandwidth_limit_kib=work.host.bandwidth_limit_kib,
         )
         work.progress.next_transfer()
+    reached(Milestone.RESTORE_PUSHED)
     differences = []
     for _, push in pushes:
         compared = msgspec.structs.replace(push, extra=tuple(o for o in push.extra if not o.startswith("--backup")))
         differences.append(await differing(compared, work.lock, acls=work.acls))
     refuse_differences(differences)
+    reached(Milestone.RESTORE_HOST_COMPARED)
     if not work.wish.over_original:
         for where, _ in pushes:
             await _say_verified(work, shell, where, now)
+            reached(Milestone.RESTORE_NOTED)
     kept = f"What was replaced lies in {', '.join(f'{where}{_aside(work)}' for where, _ in pushes)}."
     warnings = (kept,) if work.wish.over_original else ()
     work.left.clear()

@@ -23,6 +23,7 @@ from services.retention.thinning import thin_out
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread
 from shared.config import HostSettings, Settings
@@ -161,6 +162,7 @@ class Retention:
             except LogConflict as error:
                 log.info("Something else happened first: %s", error.message)
                 return RetryIn(1)
+            reached(Milestone.RETENTION_CLAIMED)
             await self.log.refresh(name, thinning.state)
             return await self._work(thinning, wish)
 

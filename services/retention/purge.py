@@ -8,6 +8,7 @@ from services.retention.recovery import purged_event
 from services.retention.run import Thinning
 from shared.adapters.drive_use import OthersSync
 from shared.adapters.held_locks import JobsUnderWay
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.threads import in_thread, stop_if_cancelled, to_the_end
 from shared.adapters.trash import Trashed, for_purge, remove_archive, tidy, unmark
 from shared.adapters.trees import remove_tree
@@ -30,16 +31,22 @@ async def purge(thinning: Thinning, due: TrashedPoint) -> bool:
     started = thinning.clock.monotonic()
     try:
         with for_purge(thinning.folder, trashed) as bin_:
+            reached(Milestone.PURGE_ALONE)
             await thinning.log.append(thinning.host, thinning.state, [_order(thinning, due)])
+            reached(Milestone.PURGE_ORDERED)
             await to_the_end(unmark, thinning.folder, trashed)
+            reached(Milestone.PURGE_UNMARKED)
             stop_if_cancelled()
             entries = await _remove(thinning, trashed, bin_)
+            reached(Milestone.PURGE_EMPTIED)
     except PointInUse:
         log.info("%s in the trash is being read and stays for now.", trashed.key)
         return False
     await in_thread(tidy, thinning.folder, trashed.run)
+    reached(Milestone.PURGE_TIDIED)
     seconds = round(thinning.clock.monotonic() - started, 3)
     await thinning.log.record(thinning.host, [purged_event(thinning.host, trashed, entries, seconds)])
+    reached(Milestone.PURGE_TOLD)
     log.info("%s was purged: %s entries.", trashed.key, f"{entries:,}")
     return True
 

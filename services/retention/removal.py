@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.retention.recovery import trashed_event
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HostFolder
 from shared.adapters.threads import to_the_end
 from shared.adapters.trash import Trashed, alone, throw_away
@@ -41,12 +42,15 @@ class Remover:
         trashed = Trashed(self.run, point.kind, point.name)
         try:
             with alone(self.folder, point.kind, point.name):
+                reached(Milestone.REMOVAL_ALONE)
                 await self.log.append(self.host, state, [self._order(verdict)])
+                reached(Milestone.REMOVAL_ORDERED)
                 await to_the_end(throw_away, self.folder, self.run, point.kind, point.name)
         except PointInUse:
             log.info("%s is being read and stays for now.", point.key)
             return False
         await self.log.record(self.host, [trashed_event(self.host, trashed)])
+        reached(Milestone.REMOVAL_TOLD)
         log.info("%s lies in the trash: %s.", point.key, "; ".join(verdict.reasons))
         return True
 

@@ -14,6 +14,7 @@ from services.retention.facts import look_at_drive
 from services.retention.purge import purge
 from services.retention.removal import Remover
 from services.retention.run import Thinning
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.threads import in_thread, stop_if_cancelled
 from shared.domain.errors import LogConflict
 from shared.domain.events import AlertRaised, ClockTrusted, RetentionCompleted
@@ -47,6 +48,7 @@ async def thin_out(thinning: Thinning) -> None:
         duration_seconds=round(thinning.clock.monotonic() - started, 3),
     )
     await thinning.record(steps.COMPLETED, completed)
+    reached(Milestone.RETENTION_TOLD)
     log.info("%d kept, %d to the trash, %d purged.", completed.kept, completed.removed, completed.purged)
 
 
@@ -86,6 +88,7 @@ async def _remove(thinning: Thinning) -> RetentionPlan:
             return made
         first = going[0]
         key = first.point.key
+        reached(Milestone.REMOVAL_DECIDED)
         thinning.store.check()
         try:
             if await remover.remove(first, thinning.state):
@@ -101,6 +104,7 @@ async def _purge(thinning: Thinning) -> None:
     """Empty the trash of what has lain there long enough, deciding anew before each."""
     tried: set[str] = set()
     while (due := await _next_to_purge(thinning, tried)) is not None:
+        reached(Milestone.PURGE_DECIDED)
         thinning.store.check()
         try:
             thinning.purged += await purge(thinning, due)

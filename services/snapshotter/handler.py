@@ -23,6 +23,7 @@ from services.snapshotter.tidying import tidy
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock
 from shared.adapters.journal import about
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HostFolder, Store
 from shared.config import HostSettings, Settings
 from shared.domain.errors import (
@@ -148,6 +149,7 @@ class Snapshotter:
                 base = choose_base(snapshots)
                 if not await self._claim(host.name, state, run, slot, attempt, base=base.name if base else None):
                     return RetryIn(1)
+                reached(Milestone.SNAPSHOT_CLAIMED)
                 if wish.asked.is_set():
                     cancelled = SnapshotCancelled(run=run, slot=slot, by=wish.by)
                     await self._record(host.name, steps.CANCELLED, cancelled)
@@ -176,6 +178,7 @@ class Snapshotter:
         found = findings(completed, compared.tally)
         done = NewEvent(event_id(run.id, steps.COMPLETED), completed)
         await self.log.record(host.name, [done, *found])
+        reached(Milestone.SNAPSHOT_TOLD)
         _tell(completed)
         return Done()
 

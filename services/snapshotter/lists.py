@@ -44,7 +44,23 @@ async def sort_list(raw: Path, sorted_list: Path) -> None:
 
 
 def write_lists(tree: Path, base: Path | None, sorted_list: Path) -> Compared:
-    """Write both lists into a tree. `base` is the snapshot before. Blocking; flat in memory."""
+    """Write both lists into a tree. `base` is the snapshot before. Blocking; flat in memory.
+
+    Raises RunFailed when the list of the snapshot before is damaged.
+    """
+    try:
+        return _write_lists(tree, base, sorted_list)
+    except (zstandard.ZstdError, ValueError) as error:
+        if base is None:
+            raise
+        raise RunFailed(
+            f"The list of files {base / FILES_FILE} is damaged: {error}.",
+            "Check the drive: dmesg tells why. If it is sound, rename that list; the next snapshot does without.",
+            code="list",
+        ) from error
+
+
+def _write_lists(tree: Path, base: Path | None, sorted_list: Path) -> Compared:
     linked: dict[bytes, bytes] = {}
     if names := file_list.names_linked_to(_lines(sorted_list)):
         # Of a file that got more names rsync tells the checksum once, or, where nothing was moved, the base has it.

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from shared.domain.errors import RunFailed
+from shared.domain.host_rsync import exit_meant
 
 SIGKILLED: Final = 137
 NO_ROOM: Final = "no_room"
@@ -231,6 +232,7 @@ _TELLING: Final = re.compile(f"^(ERROR|ABORTING)|protocol version|out of memory|
 def _failure(exit_code: int, complaints: Complaints) -> RunFailed:
     if exit_code < 0:
         exit_code = 128 - exit_code
+    exit_code = exit_meant(exit_code, complaints.kept)
     meaning, hint, transient = _MEANINGS.get(exit_code, ("rsync ended in an unknown way", "", False))
     code = f"rsync_{exit_code}"
     telling = [line for line in complaints.kept if _TELLING.search(line)]

@@ -27,6 +27,7 @@ from shared.adapters import filesystem
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock
 from shared.adapters.markers import Marker, StoredSnapshot
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.threads import in_thread, to_the_end
 from shared.domain.errors import RunFailed
@@ -75,25 +76,32 @@ async def take_snapshot(
     with ExitStack() as stack:
         partial = run.folder.make_partial(run.id)
         try:
+            reached(Milestone.SNAPSHOT_PARTIAL_MADE)
             # Opened before the first byte is written: a write error is reported once for each descriptor.
             before_all_writes = stack.enter_context(open_directory(partial))
             if run.base is not None:
                 stack.enter_context(being_read(run.folder, run.base))
+            reached(Milestone.SNAPSHOT_BASE_HELD)
             work.mkdir(0o700)
             base_name = run.base.name if run.base else None
             wish = Transfer(connection, run.store, run.folder, partial, base_name, run.lock.descriptor, work / "raw")
             async with _written_back(partial, clock) as all_moved:
                 moved = await transfer(wish, ability, clock, report)
                 all_moved.set()
+                reached(Milestone.SNAPSHOT_TRANSFERRED)
                 run.store.check()
                 compared = await _write_lists(run, partial, work)
+                reached(Milestone.SNAPSHOT_LISTED)
             await in_thread(_sync, before_all_writes)
+            reached(Milestone.SNAPSHOT_SYNCED)
             event = describe(run, moved, compared, clock.monotonic() - started)
             run.store.check()
             marker = Marker(event_id(run.id, steps.COMPLETED), event)
             await to_the_end(run.folder.complete, run.id, marker, clock.now() + CLOCKS_DIFFER)
+            reached(Milestone.SNAPSHOT_COMPLETED)
         finally:
             await in_thread(run.folder.remove_partials)
+    reached(Milestone.SNAPSHOT_TIDIED)
     return event, compared
 
 

@@ -34,9 +34,9 @@ WORKED_JOBS: Final = (*TRIGGERED_JOBS, Job.RESTORE)
 """The jobs that have a worker in this version."""
 
 
-def streams() -> list[StreamConfig]:
-    """What is kept on the bus, and for how long (seconds)."""
-    return [
+def streams(replicas: int = 1) -> list[StreamConfig]:
+    """What is kept on the bus, for how long (seconds), and on how many servers of a cluster; consumers follow."""
+    declared = [
         StreamConfig(
             name=TICKS,
             subjects=["tick.*.*.*"],
@@ -77,6 +77,7 @@ def streams() -> list[StreamConfig]:
             max_age=30 * DAY_SECONDS,
         ),
     ]
+    return [stream.evolve(num_replicas=replicas) for stream in declared]
 
 
 def consumers(stores: Iterable[str], ack_wait_seconds: int) -> list[tuple[str, ConsumerConfig]]:

@@ -169,10 +169,10 @@ class Bus:
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             await asyncio.wait_for(self._client.drain(), CALL_TIMEOUT_SECONDS)
 
-    async def provision(self, stores: Iterable[str], ack_wait_seconds: int) -> None:
+    async def provision(self, stores: Iterable[str], ack_wait_seconds: int, replicas: int = 1) -> None:
         """Make streams and consumers what they are declared to be. Raises BusUnavailable."""
         try:
-            for stream in streams():
+            for stream in streams(replicas):
                 try:
                     await self._stream.update_stream(stream)
                 except NotFoundError:
@@ -276,7 +276,7 @@ async def _connect(url: str, name: str, closed: asyncio.Event, leaving: asyncio.
         client = Client()
         try:
             await client.connect(
-                url,
+                url.split(","),
                 name=name,
                 connect_timeout=2,
                 allow_reconnect=True,

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.adapters import filesystem
 from shared.adapters.filesystem import open_directory
+from shared.adapters.milestones import Milestone, reached
 from shared.domain.errors import NameRefused
 from shared.domain.events import Quality, SnapshotCompleted
 from shared.domain.names import SnapshotName, parse_snapshot_name
@@ -47,7 +48,9 @@ def complete_tree(partial: str, name: str, marker: msgspec.Struct, *, source_at:
     with open_directory(partial, at=source_at) as tree:
         os.fchmod(tree, 0o755)
         filesystem.write_new_file(MARKER_FILE, msgspec.json.encode(marker), at=tree)
+    reached(Milestone.TREE_MARKED)
     filesystem.rename_new(partial, name, source_at=source_at, target_at=target_at)
+    reached(Milestone.TREE_NAMED)
 
 
 def read_snapshot(name: str, *, at: int) -> StoredSnapshot | None:

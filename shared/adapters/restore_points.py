@@ -21,6 +21,7 @@ import msgspec
 from shared.adapters import filesystem
 from shared.adapters.filesystem import open_directory
 from shared.adapters.markers import MARKER_FILE, MARKER_LIMIT_BYTES, complete_tree
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.store import HostFolder
 from shared.domain.errors import NameRefused
 from shared.domain.events import ArchiveCompleted, GoldenCompleted, Kind
@@ -185,8 +186,11 @@ def complete_archive(folder: HostFolder, partial: str, record: ArchiveRecord) ->
         checksum = f"{event.sha256}  {event.archive}\n".encode()
         try:
             filesystem.write_new_file(event.archive + CHECKSUM_SUFFIX, checksum, at=place)
+            reached(Milestone.ARCHIVE_CHECKSUM_WRITTEN)
             filesystem.write_new_file(record_name(event.archive), msgspec.json.encode(record), at=place)
+            reached(Milestone.ARCHIVE_RECORD_WRITTEN)
             filesystem.rename_new(partial, event.archive, source_at=place, target_at=place)
+            reached(Milestone.ARCHIVE_NAMED)
         except OSError:
             with suppress(OSError):
                 remove_unfinished(folder)  # a full drive gets back at once what this took

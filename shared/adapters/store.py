@@ -23,6 +23,7 @@ import msgspec
 from shared.adapters import filesystem
 from shared.adapters.filesystem import FileLock, open_directory
 from shared.adapters.markers import Marker, StoredSnapshot, complete_tree, read_snapshot
+from shared.adapters.milestones import Milestone, reached
 from shared.domain.errors import NameRefused, StoreNotMounted, StoreRefused
 from shared.domain.events import Job, Quality
 from shared.domain.names import HostName, SnapshotName, StoreName, parse_host_name
@@ -240,6 +241,7 @@ class HostFolder:
         for link, candidates in (("current", complete), ("latest", usable)):
             if candidates and self.link_target(link) != (target := f"hourly/{candidates[-1].name}"):
                 filesystem.replace_symlink(link, target, at=self.descriptor)
+                reached(Milestone.LINK_SET)
 
     def link_target(self, name: str) -> str | None:
         """Where `current` or `latest` points, or None."""

@@ -17,6 +17,7 @@ from uuid import UUID
 from shared.adapters import filesystem
 from shared.adapters.filesystem import make_directory, open_directory, rename_new
 from shared.adapters.markers import MARKER_FILE
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.restore_points import CHECKSUM_SUFFIX, FOLDERS, TRASH, parts_of, record_name
 from shared.adapters.store import HostFolder
 from shared.domain.errors import PointHalfGone, PointInUse
@@ -55,8 +56,11 @@ def throw_away(folder: HostFolder, run: UUID, kind: Kind, name: str) -> None:
         with open_directory(str(run), at=trash) as of_run:
             make_directory(kind, at=of_run, mode=0o700)
             with open_directory(kind, at=of_run) as bin_, open_directory(FOLDERS[kind], at=folder.descriptor) as place:
+                reached(Milestone.REMOVAL_BIN_MADE)
                 rename_new(name, name, source_at=place, target_at=bin_)
+                reached(Milestone.REMOVAL_MOVED)
                 _follow(kind, name, source_at=place, target_at=bin_)
+                reached(Milestone.REMOVAL_FOLLOWED)
 
 
 def bring_back(folder: HostFolder, trashed: Trashed) -> None:
@@ -72,9 +76,12 @@ def bring_back(folder: HostFolder, trashed: Trashed) -> None:
             raise PointHalfGone(f"Purging {trashed.key} has begun.", "It cannot be brought back.")
         if trashed.name in os.listdir(place):  # a younger archive of this name keeps its own record
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), trashed.name)
+        reached(Milestone.UNDELETE_ALONE)
         # The record first: without the file it makes nothing complete, and the file never stands there without it.
         _follow(trashed.kind, trashed.name, source_at=bin_, target_at=place)
+        reached(Milestone.UNDELETE_FOLLOWED)
         rename_new(trashed.name, trashed.name, source_at=bin_, target_at=place)
+        reached(Milestone.UNDELETE_MOVED)
 
 
 def contents(folder: HostFolder, *, finish_moves: bool = True) -> list[Trashed]:

@@ -43,6 +43,7 @@ KNOWN_VARIABLES: Final = frozenset(
         "TZ",
         "API_LISTEN",
         "RESTORE_FOLDERS",
+        "NATS_REPLICAS",
     }
 )
 ENVIRONMENT: Final = "environment"
@@ -95,6 +96,7 @@ def settings_of(
         restore_folders=value("RESTORE_FOLDERS", rules.folders_text, ()),
         tz=value("TZ", rules.time_zone, "UTC"),
         nats_url=value("NATS_URL", rules.nats_url, ""),
+        nats_replicas=int(value("NATS_REPLICAS", rules.one_of(("1", "3", "5")), "1")),
         postgres_dsn=value("POSTGRES_DSN", rules.postgres_dsn, ""),
         postgres_admin_dsn=value("POSTGRES_ADMIN_DSN", rules.postgres_dsn, ""),
         timing=_timing(tables.table("bus", known=BusTiming.__struct_fields__)),

@@ -116,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_listen: tuple[str, int] = ("127.0.0.1", 8085)
     restore_folders: tuple[str, ...] = ()
     nats_url: str = ""
+    nats_replicas: int = 1
     postgres_dsn: str = ""
     postgres_admin_dsn: str = ""
     timing: BusTiming = BusTiming()
@@ -198,6 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         yield "API_LISTEN", f"{self.api_listen[0]}:{self.api_listen[1]}"
         yield "RESTORE_FOLDERS", self.restored_below()
         yield "TAR_FORMAT", self.tar_format
+        yield "NATS_REPLICAS", self.nats_replicas
         yield "KEEP_MONTHLY_SNAPSHOTS", self.keep_monthly_snapshots
         for key in BusTiming.__struct_fields__:
             yield f"bus.{key}", getattr(self.timing, key)

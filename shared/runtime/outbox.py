@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from shared.adapters.milestones import Milestone, reached
 from shared.adapters.postgres import EventLog
 from shared.adapters.spool import Spool, Waiting
 from shared.adapters.store import Store
@@ -44,6 +45,7 @@ class Outbox:
             log.warning("The spool of %s cannot be written (%s); telling the log directly.", host, error)
             await self._log.append(host_stream(host), None, events)
             return
+        reached(Milestone.SPOOL_WRITTEN)
         self._waiting.add(host)
         await self.drain(host)
 
@@ -53,7 +55,9 @@ class Outbox:
             try:
                 while waiting := await in_thread(self._oldest, host):
                     await self._send(waiting)
+                    reached(Milestone.SPOOL_SENT)
                     await in_thread(self._forget, host, waiting.last_number)
+                    reached(Milestone.SPOOL_FORGOTTEN)
             except LogUnavailable as error:
                 if not self.log_is_away:
                     log.warning("%s Events are kept on the drive until it is back.", error.message)

@@ -48,8 +48,7 @@ async def provision_bus(settings: Settings, nats_url: str) -> None:
     """The bus part of it. Raises BusUnavailable."""
     bus = await Bus.connect(nats_url, "provision")
     try:
-        stores = set(settings.stores)
-        await bus.provision(stores, settings.timing.ack_wait_seconds)
+        await bus.provision(settings.stores, settings.timing.ack_wait_seconds, settings.nats_replicas)
     finally:
         await bus.close()
 

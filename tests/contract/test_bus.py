@@ -513,9 +513,12 @@ async def test_a_job_whose_bus_is_away_too_long_is_ended_before_a_rival_may_star
         await handler.ticks.get()
         await nats_server.stop()
         gone = time.monotonic()
-        await handler.cancelled.wait()
-        assert ack_wait / 2 - 0.5 < time.monotonic() - gone < ack_wait
-        await nats_server.start()
+        try:
+            async with asyncio.timeout(ack_wait):
+                await handler.cancelled.wait()
+            assert time.monotonic() - gone > ack_wait / 2 - 0.5
+        finally:
+            await nats_server.start()
         assert await handler.ticks.get() == a_tick()  # it was not acknowledged, so it comes again
 
 

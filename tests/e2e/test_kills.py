@@ -50,7 +50,7 @@ async def mid_run(place: Path) -> AsyncIterator[tuple[Installation, dict[str, Tr
         big = system.source(HOST) / "home/alice/new-video.bin"
         big.write_bytes(os.urandom(VIDEO_BYTES))
         change_home(system.source(HOST))
-        await system.publish(f"backup.trigger.{HOST}")
+        await system.one_more_run(HOST, until=SnapshotStarted)
         await transferring(system)
         yield system, kept
 

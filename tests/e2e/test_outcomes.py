@@ -18,7 +18,6 @@ from shared.adapters import process
 from shared.adapters.clock import SystemClock
 from shared.domain.events import (
     AnyEvent,
-    BackupRequested,
     DryRunCompleted,
     Event,
     HostFoundOffline,
@@ -63,7 +62,7 @@ def make_homes(system: Installation) -> None:
 async def trigger(system: Installation, host: str) -> None:
     """Wish for a run until it is granted: a tick that is worked off but not settled yet refuses the next."""
     while True:
-        await next_second(system, host)
+        await system.next_second(host)
         before = await system.events(host)
         await system.publish(f"backup.trigger.{host}")
         events = await system.wait_for(
@@ -79,18 +78,10 @@ def more(events: list[Recorded], before: list[Recorded], kind: type[AnyEvent], h
     return len(of_type(events, kind, host)) > len(of_type(before, kind, host))
 
 
-async def next_second(system: Installation, host: str) -> None:
-    """Wait until the second of the last wish is over: two wishes of one second are one run."""
-    wishes = facts(await system.events(host), BackupRequested)
-    async with asyncio.timeout(10):
-        while wishes and SystemClock().now() < wishes[-1].slot + timedelta(seconds=1):  # noqa: ASYNC110  # no clock calls
-            await asyncio.sleep(0.01)
-
-
 async def ask(system: Installation, *words: str) -> process.Finished:
     """`trigger --wait` for one host, the last word, until it is granted."""
     while True:
-        await next_second(system, words[-1])
+        await system.next_second(words[-1])
         before = await system.events(words[-1])
         done = await system.cli("trigger", "--wait", *words, check=False)
         if not more(await system.events(words[-1]), before, RequestRefused, words[-1]):

@@ -2,7 +2,7 @@
 
 FAULTS_SEED     the first seed; without it another one each time, which is printed
 FAULTS_CUTS     power cuts on each file system
-FAULTS_STATES   judged states of a drive, of both file systems together
+FAULTS_STATES   judged states of a drive, of all file systems together
 FAULTS_DRIVES   drives that fail or go, for each kind of trouble
 FAULTS_SECONDS  how long a part may take
 """

@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+import xxhash
+import zstandard
+
 from services.archiver.archive import Work, make_archive
 from services.archiver.golden import make_golden
 from services.archiver.pack import Compression, Packing
 from shared.adapters.clock import SystemClock
 from shared.adapters.filesystem import FileLock, open_directory, shared_lock, supports_user_xattrs, sync_filesystem
-from shared.adapters.markers import Marker
+from shared.adapters.markers import CHANGES_FILE, FILES_FILE, Marker
 from shared.adapters.store import HostFolder, Store
 from shared.domain.events import Job, Kind, SnapshotCompleted
+from shared.domain.file_list import Entry
 from shared.domain.ids import event_id
 from shared.domain.names import archive_name, snapshot_name
 from tests.support.builders import HOST, MAIN, SLOT, STORE_UUID, a_run, build
@@ -103,12 +107,23 @@ def put_tree(folder: HostFolder, run: UUID, slot: datetime, base: Path | None) -
     os.link(alice / "changed", alice / "second name")
     (alice / "deep/one").write_text("1")
     (alice / "link").symlink_to("deep")
-    for record in (".files.zst", ".changes.jsonl.zst"):
-        (tree / record).write_text(f"{record} of {slot.isoformat()}")
+    (tree / FILES_FILE).write_bytes(_list_of(tree))
+    (tree / CHANGES_FILE).write_text(f"changes of {slot.isoformat()}")
+    for record in (FILES_FILE, CHANGES_FILE):
         os.utime(tree / record, ns=(0, 1_700_000_000_000_000_007))
     _give_attributes(alice)
     with open_directory(tree) as descriptor:
         sync_filesystem(descriptor)
+
+
+def _list_of(tree: Path) -> bytes:
+    """The list of its files as a snapshot carries it, with what is asked of it: names and checksums."""
+    lines = []
+    for path in (found for found in tree.rglob("*") if found.is_file() and not found.is_symlink()):
+        name = os.fsencode(path.relative_to(tree)).replace(b"\n", b"\\#012")
+        checksum = xxhash.xxh3_128(path.read_bytes()).hexdigest().encode()
+        lines.append(Entry(name + b"//", b"f", checksum, b"%d" % path.stat().st_size, b"", b"").line())
+    return zstandard.ZstdCompressor().compress(b"".join(sorted(lines)))
 
 
 def _give_attributes(alice: Path) -> None:

@@ -16,9 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-EXT4, XFS = "ext4", "xfs"
-KINDS: Final = (EXT4, XFS)
-MEGABYTES: Final = {EXT4: 48, XFS: 300}  # mkfs.xfs makes nothing smaller
+EXT4, XFS, BTRFS = "ext4", "xfs", "btrfs"
+KINDS: Final = (EXT4, XFS, BTRFS)
+TO_BE_CUT: Final = (EXT4, XFS)
+"""Those that can be shut down without a flush; of the others only their recorded writes tell."""
+
+MEGABYTES: Final = {EXT4: 48, XFS: 300, BTRFS: 256}  # mkfs.xfs makes nothing smaller
 MAKE: Final = {
     EXT4: (
         "mkfs.ext4",
@@ -34,6 +37,7 @@ MAKE: Final = {
         "lazy_itable_init=0,lazy_journal_init=0",
     ),
     XFS: ("mkfs.xfs", "-q", "-f"),
+    BTRFS: ("mkfs.btrfs", "-q", "-f"),
 }
 WITHIN_SECONDS: Final = 30.0
 _SHUTDOWN: Final = 0x8004587D

@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,7 +38,7 @@ class _Here(ThreadPoolExecutor):
 class Running:
     """A protocol that has its lock and waits for the word to begin."""
 
-    def __init__(self, protocol: Protocol, root: Path, run: UUID, said: Path, *, python: Path | None = None) -> None:
+    def __init__(self, protocol: Protocol, root: Path, run: UUID, said: Path, *, script: Path | None = None) -> None:
         waiting, self._word = os.pipe()
         ready, telling = os.pipe()
         self.pid = os.fork()
@@ -47,8 +46,8 @@ class Running:
             os.close(self._word)
             signal.alarm(PATIENCE_SECONDS)
             let_anybody_trace()
-            if python is not None:
-                sys.executable = str(python)
+            if script is not None:
+                protocol.stand_in(script)
             os._exit(_outcome(protocol, root, run, said, (telling, waiting)))
         for end in (waiting, telling):
             os.close(end)

@@ -6,7 +6,9 @@ the tests.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import sys
+import typing
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,12 +44,28 @@ from tests.faults.drives import (
 from tests.support.builders import HOST, SLOT, a_run
 
 
+class Beside(typing.Protocol):
+    """What is wrong beside the store, after a run that was `done` or not; `over` when nobody will come after it."""
+
+    def __call__(self, place: Path, *, done: bool, over: bool) -> Iterator[str]: ...
+
+
+def _nothing_beside(place: Path, *, done: bool, over: bool) -> Iterator[str]:  # nothing is asked
+    yield from ()
+
+
+def _python_is(script: Path) -> None:
+    sys.executable = str(script)
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One of them. `victim` is what it moves, removes or makes; `programs` are those of its processes that write.
+    """One of them. `victim` is what it moves, removes or makes, or reads; `programs` are the words by which those of
+    its processes are known that write, `program` is what runs them, and `stand_in` has a script run in its place.
+    They are `steady` when they make the same calls each time, also those to each other.
 
     `goes`: the victim may lose its marker. `comes`: it is not there before. `calls` is the least number of system
-    calls of its main process that change the drive.
+    calls of its main process that change the drive. `beside` is asked about the folder that the store lies in.
     """
 
     job: Job
@@ -55,6 +73,10 @@ class Protocol:
     run: Callable[[Here], Awaitable[None]]
     prepare: Callable[[HostFolder], None] = lambda _: None
     programs: str = ""
+    program: str = sys.executable
+    steady: bool = True
+    stand_in: Callable[[Path], None] = _python_is
+    beside: Beside = _nothing_beside
     goes: bool = False
     comes: bool = False
     calls: int = 7

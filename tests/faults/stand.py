@@ -18,12 +18,13 @@ from tests.faults.drives import FIRST_RUN, build_drive, opened
 from tests.faults.images import copy_image, make_image, mounted
 from tests.faults.judge import Judge, nobody_works, points, recover, shape
 from tests.faults.processes import DONE, Running
-from tests.faults.protocols import PROTOCOLS, Protocol
+from tests.faults.protocols import Protocol
+from tests.faults.restores import STRUCK
 from tests.faults.transfers import TAKE
 from tests.faults.worker import different
 from tests.support.builders import a_run
 
-ALL: Final = {**PROTOCOLS, "take a snapshot": TAKE}
+ALL: Final = {**STRUCK, "take a snapshot": TAKE}
 WEIGHTS: Final = {"take a snapshot": 4, "complete a snapshot": 2, "make an archive": 2, "make a golden copy": 2}
 RELUCTANT_SECONDS: Final = 0.02
 
@@ -77,7 +78,7 @@ class Stand:
             running.begin()
             assert (outcome := running.outcome()) == DONE, (outcome, self.what_was_said())
             os.waitpid(tracer, 0)
-            self.calls = strace.changes(self.log, self.root)
+            self.calls = strace.changes(self.log, self.drive)
             with opened(self.root) as (_, folder):
                 self.judge.learn(folder)
                 recover(folder)
@@ -158,6 +159,7 @@ class Stand:
         with opened(self.root) as (_, folder):
             nobody_works(folder, self.protocol.job)
             yield from self.judge.now(folder)
+            yield from self.protocol.beside(self.drive, done=outcome == DONE, over=False)
             mend()
             recover(folder)
             yield from self.judge.recovered(folder)
@@ -170,6 +172,7 @@ class Stand:
                 return
             recover(folder)
             yield from self.judge.recovered(folder)
+            yield from self.protocol.beside(self.drive, done=True, over=True)
             yield from different(self.goal, shape(folder))
 
 

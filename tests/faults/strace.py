@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -97,17 +96,18 @@ def attach(pid: int, given: list[str]) -> int:
     return tracer
 
 
-def traced_python(script: Path, program: str, given: list[str], *, with_main: bool) -> Path:
-    """A Python that has strace watch one program: what is to be `sys.executable` where that program is started.
+def traced(script: Path, program: str, words: str, given: list[str], *, with_main: Path | None) -> Path:
+    """A script to stand in for a program, which has strace watch it where it is started with these words.
 
-    With `with_main`, whoever started it is killed when it is, before it can hear of that.
+    With `with_main`, the beginning of its logs, whoever started it is killed when it is, before it can hear of that.
     """
     quoted = " ".join(f"'{word}'" for word in given)
-    after = "[ $? -ne 137 ] || kill -9 $parent" if with_main else ""
+    after = f"code=$?\ngrep -qs 'killed by SIGKILL' '{with_main}'.* && kill -9 $parent\nexit $code" if with_main else ""
+    script.parent.mkdir(exist_ok=True)
     script.write_text(
         "#!/bin/sh\nparent=$PPID\n"
-        f'case "$*" in *{program}*) ;; *) exec {sys.executable} "$@" ;; esac\n'
-        f'{"" if with_main else "exec "}strace {quoted} {sys.executable} "$@"\n{after}\n'
+        f'case "$*" in *{words}*) ;; *) exec {program} "$@" ;; esac\n'
+        f'{"" if with_main else "exec "}strace {quoted} {program} "$@"\n{after}\n'
     )
     script.chmod(0o755)
     return script

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from shared.domain.events import (
 )
 from tests.support.installation import Installation, installation, of_type
 from tests.support.places import new_place
+from tests.support.servers import BOUND_SECONDS
 from tests.support.trees import differences, snapshot_of
 
 HOSTS = ("web", "db")
@@ -43,12 +46,40 @@ def store_of(system: Installation) -> Path:
     return system.place / "data/nats/jetstream"
 
 
-async def replaced_store(system: Installation, replace: Callable[[Path], None]) -> None:
-    """Kill the bus and change what it stored before it is started again."""
+@contextmanager
+def bus_process(system: Installation) -> Iterator[int]:
+    """A pid descriptor of the bus."""
     assert system.system is not None
     assert system.system.nats is not None
-    os.kill(system.system.nats.pid, signal.SIGKILL)
-    replace(store_of(system))
+    handle = os.pidfd_open(system.system.nats.pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def replaced_store(system: Installation, replace: Callable[[Path], None]) -> None:
+    """Kill the bus and change what it stored before it is started again.
+
+    Whoever starts it again lives in this very loop, which stands still meanwhile.
+    """
+    with bus_process(system) as handle:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        # Until it has ended it still writes there.
+        ended, _, _ = select.select([handle], [], [], BOUND_SECONDS)
+        assert ended
+        replace(store_of(system))
+
+
+def copied_store(system: Installation, target: Path) -> None:
+    """Copy what the bus stored as it is at one moment: it renames and removes files all the time."""
+    with bus_process(system) as handle:
+        signal.pidfd_send_signal(handle, signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PIDFD, handle, os.WSTOPPED | os.WNOWAIT)
+            shutil.copytree(store_of(system), target)
+        finally:
+            signal.pidfd_send_signal(handle, signal.SIGCONT)
 
 
 def make_homes(system: Installation) -> None:
@@ -85,7 +116,7 @@ async def test_a_bus_that_lost_everything_in_the_middle_of_a_run_is_set_up_again
         make_homes(system)
         await system.start()
         await system.wait_for(lambda events: len(of_type(events, SnapshotStarted)) > 0, what="The first run")
-        await replaced_store(system, shutil.rmtree)
+        replaced_store(system, shutil.rmtree)
         events = await system.wait_for(
             lambda events: all(completed(events, host) == 1 for host in HOSTS), what="The first snapshot of both"
         )
@@ -99,10 +130,10 @@ async def test_a_bus_that_comes_back_as_it_was_two_minutes_ago_makes_nothing_hap
         make_homes(system)
         await system.start()
         await system.wait_for(lambda events: all(completed(events, host) == 1 for host in HOSTS), what="The first ones")
-        await system.publish("backup.trigger.web")
-        await system.wait_for(lambda events: len(of_type(events, SnapshotStarted, "web")) == 2, what="The second run")
+        (system.source("web") / "home/large").write_bytes(os.urandom(LARGE_BYTES))  # so the next run takes seconds
+        await system.one_more_run("web", until=SnapshotStarted)
         older = place / "older"
-        shutil.copytree(store_of(system), older)  # with a tick and its wish that are being worked on
+        copied_store(system, older)  # with a tick that is being worked on
         await system.wait_for(lambda events: completed(events, "web") == 2, what="Its end")
         await system.one_more_run("db")
         await system.one_more_run("web")
@@ -111,7 +142,7 @@ async def test_a_bus_that_comes_back_as_it_was_two_minutes_ago_makes_nothing_hap
             shutil.rmtree(store)
             older.rename(store)
 
-        await replaced_store(system, go_back)
+        replaced_store(system, go_back)
         events = await system.one_more_run("db")
         assert completed(events, "web") == 3
         await assert_nothing_lost_or_doubled(system)

@@ -86,14 +86,15 @@ class Days:
             self.ticks.clear()
             await self.scheduler.publish_due(clock)
             for tick in self.ticks:
-                await self._handle(tick)
+                await self.handle(tick)
 
     async def _follow(self) -> None:
         state = State()
         state.hosts[HOST] = await self.place.state()
         self.scheduler.state = state
 
-    async def _handle(self, tick: Tick) -> None:
+    async def handle(self, tick: Tick) -> None:
+        """Be the worker of the job."""
         place = self.place
         log, cancels = HostLog(place.log, Outbox(place.store, place.log)), OwnCancels(place.log)
         match tick.job:
@@ -256,5 +257,5 @@ async def test_a_state_of_a_wrong_clock_does_not_hold_up_who_asks(
         assert state.settled_slots[Job.SNAPSHOT] != []
         assert not state.is_settled(Job.SNAPSHOT, wish, wish)
         await place.set_time(wish)
-        await lived._handle(Tick(Job.SNAPSHOT, MAIN, HOST, wish))
+        await lived.handle(Tick(Job.SNAPSHOT, MAIN, HOST, wish))
         assert snapshot_name(wish) in there(place)

@@ -20,7 +20,7 @@ from tests.faults.filling import EIGHTHS, MAKERS, Filled
 from tests.faults.processes import DONE, REFUSED
 from tests.support.places import new_place
 
-WHY_NOT: Final = images.why_not(*images.KINDS) or strace.why_not()
+WHY_NOT: Final = images.why_not(images.EXT4, images.XFS) or strace.why_not()
 TRIALS: Final = {"write": 20, "writes": 20, "EROFS": 24, "read-only": 20, "unmounted": 20, "another": 20}
 
 pytestmark = [pytest.mark.campaign, pytest.mark.root, pytest.mark.skipif(WHY_NOT != "", reason=WHY_NOT)]

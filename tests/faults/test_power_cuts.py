@@ -8,7 +8,7 @@ was done is done, and the next run succeeds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import digits
 from typing import Final
@@ -19,14 +19,22 @@ from tests.faults import images, strace
 from tests.faults.campaign import SEED, collected, how_often, seeds, spread
 from tests.faults.conftest import Tell
 from tests.faults.power import Cut
+from tests.faults.renames import NEW, OLD, Moved
 from tests.faults.states import State
 from tests.support.places import new_place
 
 STATES_OF_A_RUN: Final = 8
-WHY_NOT: Final = images.why_not(*images.KINDS) or strace.why_not()
+NO_FUSE: Final = pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this machine has no /dev/fuse")
+WHY_NOT: Final = strace.why_not()
 
 pytestmark = [pytest.mark.campaign, pytest.mark.root, pytest.mark.skipif(WHY_NOT != "", reason=WHY_NOT)]
-on_every_file_system = pytest.mark.parametrize("kind", images.KINDS)
+
+
+def on_each(kinds: Iterable[str]) -> pytest.MarkDecorator:
+    """For each of these file systems; the test says of which it cannot be tried here, and why."""
+    why_not = {kind: images.why_not(kind) for kind in kinds}
+    params = [pytest.param(kind, marks=pytest.mark.skipif(why != "", reason=why)) for kind, why in why_not.items()]
+    return pytest.mark.parametrize("kind", params)
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def place() -> Iterator[Path]:
         yield folder
 
 
-@on_every_file_system
+@on_each(images.TO_BE_CUT)
 async def test_a_power_cut_at_any_moment_costs_nothing_that_was_promised(place: Path, kind: str, tell: Tell) -> None:
     count = how_often("FAULTS_CUTS", 40)
     cuts = await collected(place, Cut, "power", [kind], seeds(count))
@@ -49,12 +57,12 @@ async def test_a_power_cut_at_any_moment_costs_nothing_that_was_promised(place: 
     assert len(cuts) == count
 
 
-@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this machine has no /dev/fuse")
-@on_every_file_system
+@NO_FUSE
+@on_each(images.KINDS)
 async def test_whatever_part_of_the_writes_a_drive_has_it_costs_nothing_that_was_promised(
     place: Path, kind: str, tell: Tell
 ) -> None:
-    runs = how_often("FAULTS_STATES", 320) // STATES_OF_A_RUN // len(images.KINDS)
+    runs = how_often("FAULTS_STATES", 480) // STATES_OF_A_RUN // len(images.KINDS)
     found = await collected(place, State, "states", [kind, STATES_OF_A_RUN], seeds(runs))
     tenths = Counter(min(9, 10 * state.position // max(1, state.of)) for state in found)
     tell(
@@ -70,3 +78,12 @@ async def test_whatever_part_of_the_writes_a_drive_has_it_costs_nothing_that_was
     ]
     assert wrong == []
     assert len(found) == runs * STATES_OF_A_RUN
+
+
+@NO_FUSE
+@on_each(images.KINDS)
+async def test_a_file_that_is_moved_is_in_one_of_both_places_after_each_single_write(place: Path, kind: str) -> None:
+    found = await collected(place, Moved, "renames", [], [kind])
+    assert [moved for moved in found if len(moved.names) != 1] == []
+    assert found[-1].names == [NEW]
+    assert found[0].names == [OLD]

@@ -92,9 +92,17 @@ def make_secret(backup: Backups) -> Path:
 
 async def attack(backup: Backups, owner: int, take: Callable[[], Awaitable[Taken]]) -> tuple[Taken, Taken]:
     offer_link(backup, to=str(make_secret(backup).parent), owner=owner)
+    make_ordinary(backup)
     first = await take()
     offer_decoy(backup)
-    return first, await take()
+    second = await take()
+    assert second.completed.base == first.completed.snapshot  # else there is nothing to be deceived about
+    return first, second
+
+
+def make_ordinary(backup: Backups) -> None:
+    """A file as every home has them: without any, a snapshot is suspect, and no later one shares with it."""
+    (backup.source / "home/file").write_text("content")
 
 
 def assert_nothing_leaked(backup: Backups, taken: Taken) -> None:
@@ -136,7 +144,6 @@ async def test_a_link_and_then_a_decoy_get_nothing_of_the_server(backup: Backups
 async def test_without_bubblewrap_links_are_munged_and_lead_nowhere(backup: Backups, owner: int) -> None:
     bare = msgspec.structs.replace(backup.ability, confined=False)
     (backup.source / "home/ordinary").symlink_to("somewhere/else")
-    (backup.source / "home/file").write_text("content")
     first, taken = await attack(backup, owner, lambda: backup.take(ability=bare))
     assert (first.path / "home/x").readlink() == Path(f"/rsyncd-munged/{backup.place}/secret")
     assert (taken.path / "home/ordinary").readlink() == Path("/rsyncd-munged/somewhere/else")
@@ -154,7 +161,8 @@ async def test_a_link_within_the_walls_leads_to_no_other_host(backup: Backups) -
     ways = [str(neighbour), "/host/../neighbour", "../../../../neighbour/hourly/2026-03-06_0800/home", "/proc/1/root"]
     for number, way in enumerate(ways):
         (backup.source / f"home/x{number}").symlink_to(way)
-    await backup.take()
+    make_ordinary(backup)
+    first = await backup.take()
     for number, _ in enumerate(ways):
         (backup.source / f"home/x{number}").unlink()
         decoy = backup.source / f"home/x{number}/key"
@@ -162,6 +170,7 @@ async def test_a_link_within_the_walls_leads_to_no_other_host(backup: Backups) -
         decoy.write_bytes(DECOY)
         os.utime(decoy, ns=(SECOND_NS, SECOND_NS))
     taken = await backup.take()
+    assert taken.completed.base == first.completed.snapshot
     for number, _ in enumerate(ways):
         assert (taken.path / f"home/x{number}/key").read_bytes() == DECOY
     assert (neighbour / "key").stat().st_nlink == 1

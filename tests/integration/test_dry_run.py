@@ -22,6 +22,8 @@ WITHOUT_XXH128 = (
 )
 SLOW = 'case "$SSH_ORIGINAL_COMMAND" in *--list-only*) exec $SSH_ORIGINAL_COMMAND;; esac; exec sleep 60'
 NO_RSYNC = "exec /nowhere/rsync $SSH_ORIGINAL_COMMAND"
+NO_RSYNC_SEEN_LATE = "echo 'sh: 1: rsync: not found' >&2; exit 1"
+"""What is left of it for an rsync that does not wait for the exit code of ssh."""
 
 
 @pytest.fixture
@@ -99,6 +101,7 @@ async def test_it_tells_both_versions(place: Path) -> None:
         (OLD, "rsync on nas speaks protocol 29: rsync 2.6, too old: install 3.2 or newer there."),
         (WITHOUT_XXH128, "does not take the checksum xxh128: install 3.2 or newer there. It said: rsync: --checksum"),
         (NO_RSYNC, "there is no rsync on the host"),
+        (NO_RSYNC_SEEN_LATE, "there is no rsync on the host"),
     ],
 )
 async def test_a_host_whose_rsync_will_not_do_is_told_so_first(place: Path, forced_command: str, says: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from services.restorer import to_folder, transfer
 from shared.adapters.filesystem import open_directory, shared_lock
+from shared.adapters.markers import FILES_FILE
 from shared.adapters.postgres import EventLog
 from shared.domain.events import (
     RestoreAbandoned,
@@ -87,6 +88,17 @@ async def test_waiting_restores_are_done_one_after_the_other_by_one_tick(host: R
     before = await host.events()
     assert await host.work() == Done()
     assert await host.events() == before
+
+
+async def test_a_damaged_list_of_files_ends_it_with_a_sentence_and_what_came_back_stays(host: Restoring) -> None:
+    (host.taken.path / FILES_FILE).write_bytes(b"no longer what it was")
+    failed = await host.restored()
+    assert isinstance(failed, RestoreFailed), failed
+    assert (failed.code, failed.final) == ("list", True)
+    assert "is damaged" in failed.message
+    assert "another restore point" in failed.hint
+    assert [Path(place).name for place in failed.left] == host.names()
+    assert [name.startswith(".partial-") for name in host.names()] == [True]
 
 
 async def test_no_link_is_followed_in_the_snapshot(host: Restoring) -> None:

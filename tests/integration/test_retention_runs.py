@@ -151,6 +151,7 @@ async def test_a_hold_that_comes_between_plan_and_order_makes_it_decide_again(pl
     place.log.once_before(RemovalOrdered, hold)
     await place.run()
     assert await place.events(RemovalOrdered) == []
+    assert set(EXPIRED) <= place.drive().points
     await place.tell(build(HoldReleased))
     await place.run_at(START + HOUR)
     assert set(EXPIRED) <= set(keys(await place.events(PointTrashed)))

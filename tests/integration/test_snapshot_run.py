@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+import zstandard
 
 from services.cli.demo_change import change_home
 from services.cli.demo_home import build_home
@@ -517,6 +518,24 @@ async def test_a_host_that_is_off_is_unreachable_and_nothing_is_written(backup: 
     with pytest.raises(HostUnreachable, match="is offline"):
         await backup.take()
     assert files_under(backup.store.root) == before
+
+
+@pytest.mark.parametrize("damage", [b"no longer what it was", zstandard.compress(b"neither name nor checksum\n")])
+async def test_a_damaged_list_of_the_snapshot_before_is_told_with_what_helps(local: Backups, damage: bytes) -> None:
+    write(local, "letter", b"1")
+    first = await local.take()
+    before = snapshot_of(first.path / "home")
+    (first.path / FILES_FILE).write_bytes(damage)
+    write(local, "letter", b"12")
+    with pytest.raises(RunFailed) as failed:
+        await local.take()
+    assert (failed.value.code, failed.value.transient) == ("list", False)
+    assert str(first.path / FILES_FILE) in failed.value.message
+    assert "rename that list" in failed.value.hint
+    assert local.leftovers() == []
+    assert differences(before, snapshot_of(first.path / "home")) == []
+    (first.path / FILES_FILE).rename(first.path / "damaged")
+    assert list((await local.take()).entries()) != []
 
 
 async def test_a_run_that_fails_leaves_nothing_but_what_was_there(backup: Backups) -> None:

@@ -44,6 +44,12 @@ def test_each_role_may_what_the_one_before_it_may() -> None:
     assert NOBODY.may(Permission.PUBLIC)
 
 
+def test_a_viewer_may_look_and_nothing_else_and_only_an_admin_manages_users() -> None:
+    assert {one for one in Permission if who_is(a_user(Role.VIEWER)).may(one)} == {Permission.PUBLIC, Permission.VIEW}
+    assert set(Permission) - {one for one in Permission if who_is(a_user(Role.OPERATOR)).may(one)} == {Permission.ADMIN}
+    assert all(who_is(a_user(Role.ADMIN)).may(one) for one in Permission)
+
+
 def test_without_users_this_machine_may_look_and_run_but_not_see_files() -> None:
     assert {one for one in Permission if THIS_MACHINE.may(one)} == {Permission.PUBLIC, Permission.VIEW, Permission.RUN}
 
