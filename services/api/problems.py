@@ -25,7 +25,9 @@ from shared.domain.errors import (
     NameRefused,
     PasswordRefused,
     PointInUse,
+    StoreNotMounted,
     StoreRefused,
+    StoreUnknown,
 )
 from shared.domain.restore_request import RestoreEnded, RestoreRefused
 
@@ -78,6 +80,8 @@ STATUS_OF: Final[dict[type[BackupManagerError], int]] = {
     TooMuch: 413,
     DriveSlow: 503,
     StoreRefused: 503,
+    StoreNotMounted: 503,
+    StoreUnknown: 503,
     LoginNeeded: 401,
     AccessDenied: 403,
     AlreadyRunning: 409,

@@ -38,7 +38,7 @@ async def weigh(settings: Settings, host: HostName, point: RestorePoint, path: b
 def _weigh(settings: Settings, host: HostName, point: RestorePoint, path: bytes) -> Weight:
     found, seen = Weight(), 0
     with (
-        open_directory(settings.backup_root / host / FOLDERS[point.kind]) as place,
+        open_directory(settings.folder_of(host) / FOLDERS[point.kind]) as place,
         open_directory(point.name, at=place) as tree,
     ):
         descent = Descent(tree, Opener(quiet=True))

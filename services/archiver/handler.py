@@ -48,7 +48,7 @@ from shared.domain.ids import derived_id, event_id, run_id
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream
 from shared.domain.schedule import newest_slot
-from shared.runtime.acceptance import accepted_host
+from shared.runtime.acceptance import accepted_host, refuse_elsewhere
 from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
@@ -158,6 +158,7 @@ class Archiver:
         state = await self.log.read(host)
         if state is None:
             return None
+        refuse_elsewhere(host, state, self.store)
         facts = recovered(state, archives(folder), golden_copies(folder), self.store.identity.name)
         if facts:
             await self.log.record(host, facts)

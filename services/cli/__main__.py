@@ -15,6 +15,7 @@ from services.cli import (
     files,
     hosts,
     look,
+    move,
     plan,
     points,
     restore,
@@ -72,6 +73,7 @@ for command in (
 ):
     cli.add_command(command)
 hosts.hosts.add_command(restore_key.restore_key)
+hosts.hosts.add_command(move.move)
 
 
 def main() -> None:

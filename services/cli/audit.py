@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import rich_click as click
@@ -47,29 +47,38 @@ def audit(*, as_json: bool) -> None:
 
 async def _audit(settings: Settings) -> tuple[list[Finding], list[str]]:
     notes: list[str] = []
-    store = _open_store(settings, notes)
+    stores = _open_stores(settings, notes)
     try:
         async with session.event_log(settings) as log:
-            chain = await check_chain(log, await asyncio.to_thread(read_anchors, store) if store else [])
+            anchors = [anchor for store in stores for anchor in await asyncio.to_thread(read_anchors, store)]
+            chain = await check_chain(log, anchors)
             notes.insert(0, f"{chain.position:,} events, chain head {chain.head.hex()[:16]}.")
             findings = list(chain.findings)
             if findings:
                 notes.append("The drive was not compared: what the log says of it cannot be trusted.")
-            elif store is not None:
-                findings += await _compare_patiently(log, store)
-                notes.append(f"The drive {settings.backup_root} was compared with the log.")
+            for store in stores if not findings else ():
+                differing, left_behind = await _compare_patiently(log, store, settings)
+                findings += differing
+                notes.append(f"The drive {store.root} was compared with the log.")
+                notes += [
+                    f"{store.root / host} was left behind when {host} moved to {kept_on}; nobody removes it by itself."
+                    for host, kept_on in left_behind
+                ]
     finally:
-        if store is not None:
+        for store in stores:
             store.close()
     return findings, notes
 
 
-def _open_store(settings: Settings, notes: list[str]) -> Store | None:
-    try:
-        return Store.open(settings.backup_root, settings.store)
-    except StoreRefused as error:
-        notes.append(f"The drive was not compared: {error.message}")
-        return None
+def _open_stores(settings: Settings, notes: list[str]) -> list[Store]:
+    """Those that are mounted here. What is kept on the others is elsewhere, not lost: it is only not looked at."""
+    found = []
+    for name, root in settings.stores.items():
+        try:
+            found.append(Store.open(root, name))
+        except StoreRefused as error:
+            notes.append(f"The drive was not compared: {error.message}")
+    return found
 
 
 async def check_chain(log: EventLog, drive_anchors: Sequence[Anchor] = ()) -> ChainCheck:
@@ -86,23 +95,37 @@ async def check_chain(log: EventLog, drive_anchors: Sequence[Anchor] = ()) -> Ch
     return chain
 
 
-async def _compare_patiently(log: EventLog, store: Store) -> list[Finding]:
-    """What differs for longer than a run needs between its snapshot and its event."""
+async def _compare_patiently(
+    log: EventLog, store: Store, settings: Settings
+) -> tuple[list[Finding], list[tuple[HostName, str]]]:
+    """What differs for longer than a run needs between its snapshot and its event; and the hosts that moved away."""
     findings: list[Finding] = []
+    left_behind: list[tuple[HostName, str]] = []
     for pause_seconds in PAUSES_SECONDS:
         await asyncio.sleep(pause_seconds)
         state = await session.state_of(log)
-        findings = await asyncio.to_thread(compare_with_drive, store, state)
+        lives_on = {name: host.kept_on or settings.store_of(name) for name, host in state.hosts.items()}
+        elsewhere = {name for name, kept_on in lives_on.items() if kept_on != store.identity.name}
+        findings = await asyncio.to_thread(compare_with_drive, store, state, elsewhere)
+        left_behind = [(host, lives_on[host]) for host in store.hosts() if _moved_away(state, host, elsewhere)]
         if not findings:
             break
-    return findings
+    return findings, left_behind
 
 
-def compare_with_drive(store: Store, state: State) -> list[Finding]:
-    """Every restore point that only the log or only the drive knows, and every archive that was cut short."""
+def _moved_away(state: State, host: HostName, elsewhere: Collection[str]) -> bool:
+    return host in elsewhere and state.hosts[host].has_points
+
+
+def compare_with_drive(store: Store, state: State, elsewhere: Collection[str] = ()) -> list[Finding]:
+    """Every restore point that only the log or only the drive knows, and every archive that was cut short.
+
+    The hosts `elsewhere` live on other stores: whatever is or is not here says nothing about them.
+    """
     findings = []
-    on_drive = {host: _found_on_drive(store, host) for host in store.hosts()}
-    for name in sorted({*on_drive, *(host for host in state.hosts if _known_points(state.hosts[host]))}):
+    on_drive = {host: _found_on_drive(store, host) for host in store.hosts() if host not in elsewhere}
+    known_here = {name for name, host in state.hosts.items() if name not in elsewhere and _known_points(host)}
+    for name in sorted({*on_drive, *known_here}):
         known = _known_points(state.hosts.get(name, HostState()))
         held, damaged = on_drive.get(HostName(name), (set[str](), list[str]()))
         findings += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from typing import cast
@@ -10,6 +11,7 @@ import rich_click as click
 
 from services.cli import session
 from services.cli.output import say
+from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.events import ClockTrusted, Kind, NewEvent, PointLost
@@ -70,8 +72,11 @@ def lost(*, host: str, point: str, reason: str) -> None:
 
 async def _lost(settings: Settings, host: HostName, kind: Kind, name: str, reason: str) -> None:
     where = {Kind.SNAPSHOT: "hourly", Kind.ARCHIVE: "archives", Kind.GOLDEN: "monthly"}[kind]
-    if (settings.backup_root / host / where / name).exists():
-        raise BackupManagerError(f"{kind}/{name} is on the drive.", "Only what is gone can be declared lost.")
+    kept_on = settings.store_of(host)
+    # Of a drive that is not mounted here nobody can say what is gone.
+    with contextlib.closing(Store.open_to_read(settings.root_of(kept_on), kept_on)) as store:
+        if (store.root / host / where / name).exists():
+            raise BackupManagerError(f"{kind}/{name} is on the drive.", "Only what is gone can be declared lost.")
     async with session.event_log(settings) as log:
         state = (await session.state_of(log)).hosts.get(host, HostState())
         if name not in cast("dict[str, object]", state.points(kind)):

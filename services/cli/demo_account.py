@@ -21,7 +21,7 @@ async def tell(
     settings: Settings, log: EventLog, host: HostName, first: SnapshotCompleted, second: SnapshotCompleted
 ) -> None:
     """Print the account of two snapshots."""
-    folder = settings.backup_root / host
+    folder = settings.folder_of(host)
     shared, own = await asyncio.to_thread(_compare, folder / "hourly", first.snapshot, second.snapshot)
     rows = [
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from pathlib import Path
 from typing import Final
 
 import rich_click as click
@@ -19,8 +20,9 @@ from shared.adapters import confinement, filesystem
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.config.condition import condition, detail
-from shared.domain.errors import BackupManagerError, SettingsRefused, StoreRefused
+from shared.domain.errors import BackupManagerError, HostElsewhere, SettingsRefused, StoreNotMounted, StoreRefused
 from shared.domain.host_state import HostState
+from shared.domain.names import StoreName
 from shared.domain.projection import State
 from shared.domain.wording import printable, size
 
@@ -68,7 +70,7 @@ async def examine(settings: Settings) -> list[Finding]:
     """What was found, each with its weight."""
     findings = [_tool(name, hint) for name, hint in TOOLS.items()]
     findings += _hosts(settings)
-    findings += _drive(settings)
+    findings += _drives(settings)
     findings += await _receiver(settings)
     findings.append(_services_held_back())
     findings += await _running(settings)
@@ -103,18 +105,31 @@ def _hosts(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _drive(settings: Settings) -> list[Finding]:
-    try:
-        store = Store.open(settings.backup_root, settings.store)
-    except StoreRefused as error:
-        return [(BAD, f"{error.message} {error.hint}")]
-    usage = os.statvfs(settings.backup_root)
+def _drives(settings: Settings) -> list[Finding]:
+    """The drives that are mounted here; where none of several is, that must be mended."""
+    findings: list[Finding] = []
+    absent: list[StoreRefused] = []
+    for name, root in settings.stores.items():
+        try:
+            findings += _drive(root, name)
+        except StoreRefused as error:
+            absent.append(error)
+    weight = WARNING if findings else BAD
+    for refused in absent:
+        usual = isinstance(refused, StoreNotMounted)  # another machine may have it; everything else is a mistake
+        findings.append((weight if usual else BAD, f"{refused.message} {refused.hint}"))
+    return findings
+
+
+def _drive(root: Path, name: StoreName) -> list[Finding]:
+    store = Store.open(root, name)
+    usage = os.statvfs(root)
     attributes = filesystem.supports_user_xattrs(store.descriptor)
     store.close()
-    findings = [(GOOD, f"{settings.backup_root} is the store {store.identity.name!r} and can be written.")]
+    findings = [(GOOD, f"{root} is the store {name!r} and can be written.")]
     free = 100 * usage.f_bavail // max(1, usage.f_blocks)
     weight = WARNING if free < MIN_FREE_PERCENT else GOOD
-    findings.append((weight, f"{free} % of the drive is free ({size(usage.f_bavail * usage.f_frsize)})."))
+    findings.append((weight, f"{free} % of the drive {name!r} is free ({size(usage.f_bavail * usage.f_frsize)})."))
     if usage.f_files:
         inodes = 100 * usage.f_favail // usage.f_files
         findings.append((WARNING if inodes < MIN_FREE_PERCENT else GOOD, f"{inodes} % of its inodes are free."))
@@ -160,6 +175,9 @@ def _conditions(settings: Settings, state: State) -> list[Finding]:
     now = session.now()
     for host in settings.hosts:
         known = state.hosts.get(host.name, HostState())
+        if known.has_points and known.kept_on not in {"", host.store}:
+            elsewhere = HostElsewhere(host.name, known.kept_on, host.store)
+            found.append((BAD, f"{elsewhere.message} {elsewhere.hint}"))
         word = condition(settings, host.name, known, now)
         if word not in {"ok", "running"}:
             weight = BAD if word in {"failed", "overdue"} else WARNING

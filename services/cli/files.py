@@ -131,8 +131,9 @@ def diff(*, host: str, first: str, second: str, as_json: bool) -> None:
 
 
 def _where(host: str) -> Where:
-    settings = session.settings_here()
-    return Where(settings.backup_root, settings.store, parse_host_name(host))
+    settings, name = session.settings_here(), parse_host_name(host)
+    store = settings.store_of(name)
+    return Where(settings.root_of(store), store, name)
 
 
 def _named(where: Where, name: str) -> Point:

@@ -88,8 +88,9 @@ async def _plan(
 async def _facts_of_now(settings: Settings, host: HostName, state: HostState, log: EventLog, now: datetime) -> Facts:
     """What the log and, where it is mounted, the drive say."""
     changed_at = policy_changed_at(await log.read_stream(SETTINGS_STREAM), settings.described(), now)
+    kept_on = settings.store_of(host)
     try:
-        store = Store.open(settings.backup_root, settings.store)
+        store = Store.open_to_read(settings.root_of(kept_on), kept_on)
     except StoreRefused as error:
         say(f"By the log alone: {error.message}")
         return msgspec.structs.replace(facts_of_log(state, now), policy_changed_at=changed_at)

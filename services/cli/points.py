@@ -36,7 +36,7 @@ def archives(*, host: str, as_json: bool) -> None:
     ]
     table(["ARCHIVE", "AGE", ">ENTRIES", ">SIZE", "SHA-256"], rows, empty=f"{host} has no archive yet.")
     if found:
-        say(f"They lie in {settings.backup_root / name / 'archives'}; `sha256sum -c` and `tar -xzf` need nothing else.")
+        say(f"They lie in {settings.folder_of(name) / 'archives'}; `sha256sum -c` and `tar -xzf` need nothing else.")
 
 
 @click.command()

@@ -23,6 +23,7 @@ from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.names import parse_store_name
 from shared.runtime.provision import Provisioned, provision
+from shared.runtime.stores import mounted_stores
 
 SERVICES: Final = ("scheduler", "snapshotter", "archiver", "retention", "restorer", "api")
 
@@ -32,7 +33,8 @@ SERVICES: Final = ("scheduler", "snapshotter", "archiver", "retention", "restore
 def up(*, snapshotters: int) -> None:
     """Run everything here, with an event log and a bus of its own where none are given; Ctrl-C stops."""
     settings = session.settings_here()
-    Store.open(settings.backup_root, settings.store).close()
+    for store in mounted_stores(settings).values():
+        store.close()
     journal.configure("up")
     session.run(_up(settings, snapshotters))
 
@@ -44,7 +46,8 @@ async def _up(settings: Settings, snapshotters: int) -> None:
     system = System(settings, os.environ, snapshotters=snapshotters)
 
     async def ready(_: Connections) -> None:
-        say(f"Running for {len(settings.hosts)} host(s) on {settings.backup_root}. Ctrl-C stops.")
+        roots = ", ".join(map(str, settings.stores.values()))
+        say(f"Running for {len(settings.hosts)} host(s) on {roots}. Ctrl-C stops.")
 
     await system.run(stop, ready=ready, progress=say)
     say("Stopped.")
@@ -61,9 +64,10 @@ def serve(*, service: str) -> None:
 @click.argument("path", type=click.Path(path_type=Path, file_okay=False), required=False)
 @click.option("--store", default="main", show_default=True, help="The store's name.")
 def init(*, path: Path | None, store: str) -> None:
-    """Make an empty directory of the backup drive (default: BACKUP_ROOT) a store."""
-    root = path if path is not None else session.settings_here().backup_root
-    made = Store.create(root.absolute(), parse_store_name(store), uuid.uuid4())
+    """Make an empty directory of the backup drive a store; without PATH the one that the settings name for it."""
+    name = parse_store_name(store)
+    root = path if path is not None else session.settings_here().root_of(name)
+    made = Store.create(root.absolute(), name, uuid.uuid4())
     say(f"{made.root} is now the store {made.identity.name!r} ({made.identity.uuid}).")
     made.close()
 

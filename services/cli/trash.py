@@ -65,7 +65,8 @@ def undelete(*, host: str, point: str) -> None:
 
 
 async def _undelete(settings: Settings, host: HostName, wanted: str) -> str:
-    store = Store.open(settings.backup_root, settings.store)
+    kept_on = settings.store_of(host)
+    store = Store.open(settings.root_of(kept_on), kept_on)
     try:
         async with session.event_log(settings) as log:
             with store.folder(host) as folder, folder.locked(Job.RETENTION):

@@ -162,7 +162,7 @@ class System:
         if older.is_file():  # as an older version kept it, for others who read the views
             make_directory(self.secrets.folder / READER, 0o700)
             older.rename(self.secrets.folder / READER / PASSWORD)
-        self.secrets.make(self._settings.stores(), superuser=False)
+        self.secrets.make(self._settings.stores, superuser=False)
 
     def _forget_older_secrets(self) -> None:
         for role in BEFORE_ROLES:

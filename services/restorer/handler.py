@@ -41,7 +41,7 @@ from shared.domain.messages import Tick
 from shared.domain.names import HostName
 from shared.domain.restore_request import TO_FOLDER, decode_path
 from shared.domain.restore_state import RestoreState, open_restores
-from shared.runtime.acceptance import accepted_host
+from shared.runtime.acceptance import accepted_host, refuse_elsewhere
 from shared.runtime.cancel import Cancels
 from shared.runtime.host_log import HostLog
 from shared.runtime.restores import cancel_id
@@ -86,6 +86,7 @@ class Restorer:
                 state = await self._settled_state(host.name)
                 if state is None:
                     return RetryIn(LOG_RETRY_SECONDS)  # it is the log that says what is to be restored
+                refuse_elsewhere(host.name, state, self.store)
                 waiting = open_restores(state.restores)
                 if not waiting:
                     return Done()

@@ -1,4 +1,4 @@
-"""Wires the restorer: its workplace and the worker loop."""
+"""Wires the restorer: its workplaces and the worker loops."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import logging
 from pathlib import Path
 
 from services.restorer.handler import Restorer
+from shared.adapters.confinement import MayWrite
 from shared.config import Settings
 from shared.domain.events import Job
 from shared.runtime.confined import in_host_folders
 from shared.runtime.ssh import run_folder
-from shared.runtime.workplace import workplace
+from shared.runtime.stores import serve_stores
+from shared.runtime.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Restore what is asked for until told to stop. Raises StoreRefused before anything is written."""
-    async with workplace(settings, "restorer", stop) as place:
+
+    async def work(place: Workplace, stop: asyncio.Event) -> None:
         restorer = Restorer(settings, place.store, place.log, place.cancels, place.clock, place.worker)
         await place.work(Job.RESTORE, restorer.handle, stop)
 
+    await serve_stores(settings, "restorer", stop, work, held_back=True)
 
-def may_write(settings: Settings) -> list[Path]:
+
+def may_write(settings: Settings) -> MayWrite:
     """Where restores may go, and the sockets of ssh; of the drive only where it locks and what it tells."""
     found = [*in_host_folders(settings, ".locks", ".spool"), run_folder(settings)]
     for folder in map(Path, settings.restored_below()):
@@ -33,4 +38,4 @@ def may_write(settings: Settings) -> list[Path]:
             found.append(folder)
         else:
             log.warning("Nothing can be restored to %s until it is there when the restorer starts.", folder)
-    return found
+    return MayWrite(found)

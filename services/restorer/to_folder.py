@@ -103,17 +103,17 @@ def _opened(folder: str, allowed: str, below: bytes) -> int:
 
 
 def _refuse_store(settings: Settings, descriptor: int, folder: str) -> None:
-    """Nothing is restored into BACKUP_ROOT, by whatever way the folder leads there."""
-    ours = {_identity(place) for place in _places_of_store(settings.backup_root)}
+    """Nothing is restored into a store, by whatever way the folder leads there."""
+    ours = {_identity(place) for root in settings.stores.values() for place in _places_of_store(root)}
     place = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
     if any((found := _identity(above)) is not None and found in ours for above in (place, *place.parents)):
-        raise RunFailed(f"{folder} lies in BACKUP_ROOT.", "Choose a folder elsewhere.", code="folder")
+        raise RunFailed(f"{folder} lies in BACKUP_ROOT or another store.", "Choose a folder elsewhere.", code="folder")
 
 
 def _places_of_store(root: Path) -> Iterator[Path]:
     """The store and the folders in it that may be mounted elsewhere once more."""
     yield root
-    for host in root.iterdir():
+    for host in root.iterdir() if root.is_dir() else ():
         if host.is_dir() and not host.is_symlink():
             yield from (host, *(host / name for name in HOST_FOLDERS))
 

@@ -51,7 +51,7 @@ from shared.domain.inventory import points_of
 from shared.domain.messages import Tick
 from shared.domain.names import SETTINGS_STREAM, HostName, host_stream
 from shared.domain.schedule import newest_slot
-from shared.runtime.acceptance import accepted_host
+from shared.runtime.acceptance import accepted_host, refuse_elsewhere
 from shared.runtime.cancel import Cancels, CancelWish
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
@@ -133,6 +133,7 @@ class Retention:
         state = await self.log.read(host)
         if state is None:
             return None
+        refuse_elsewhere(host, state, self.store)
         if facts := recovered(host, state, drive):
             await self.log.record(host, facts)
             await self.log.refresh(host, state)

@@ -64,9 +64,10 @@ async def connected(host: HostSettings, settings: Settings) -> AsyncIterator[Con
 def _refuse_own_store(host: HostSettings, settings: Settings) -> None:
     for path in host.paths:
         source = Path(path.replace("/./", "/"))
-        if settings.backup_root.is_relative_to(source):
-            raise RunFailed(
-                f"{source} contains BACKUP_ROOT {settings.backup_root}: every snapshot would hold all older ones.",
-                "Back up narrower paths of this machine.",
-                code="own_store",
-            )
+        for root in settings.stores.values():
+            if root.is_relative_to(source):
+                raise RunFailed(
+                    f"{source} contains BACKUP_ROOT {root}: every snapshot would hold all older ones.",
+                    "Back up narrower paths of this machine.",
+                    code="own_store",
+                )

@@ -44,7 +44,7 @@ async def try_room(
     """Compare what the next snapshot would move with what the drive and the quota leave. Raises as its parts do."""
     host = connection.host
     with ExitStack() as stack:
-        store = Store.open(settings.backup_root, host.store)
+        store = Store.open(settings.root_of(host.store), host.store)
         stack.callback(store.close)
         # Looked at as it is: a host that has no folder yet gets none.
         folder = stack.enter_context(store.existing_folder(host.name)) if host.name in store.hosts() else None

@@ -54,7 +54,7 @@ from shared.domain.messages import Tick
 from shared.domain.names import HostName, host_stream, snapshot_name
 from shared.domain.room import Room
 from shared.domain.schedule import newest_slot, next_slot
-from shared.runtime.acceptance import accepted_host
+from shared.runtime.acceptance import accepted_host, refuse_elsewhere
 from shared.runtime.cancel import Cancels
 from shared.runtime.host_log import HostLog
 from shared.runtime.worker import Disposition, Done, RetryIn
@@ -124,6 +124,7 @@ class Snapshotter:
         state = await self.log.read(host)
         if state is None:
             return None
+        refuse_elsewhere(host, state, self.store)
         facts = recovered(state, folder.snapshots(), self.store.identity.name)
         if facts:
             await self.log.record(host, facts)

@@ -24,7 +24,7 @@ from shared.adapters import filesystem
 from shared.adapters.filesystem import FileLock, open_directory
 from shared.adapters.markers import Marker, StoredSnapshot, complete_tree, read_snapshot
 from shared.adapters.milestones import Milestone, reached
-from shared.domain.errors import NameRefused, StoreRefused
+from shared.domain.errors import NameRefused, StoreNotMounted, StoreRefused
 from shared.domain.events import Job, Quality
 from shared.domain.names import HostName, SnapshotName, StoreName, parse_host_name
 from shared.domain.room import Room
@@ -55,7 +55,7 @@ class Store:
 
     @classmethod
     def open(cls, root: Path, name: StoreName) -> Store:
-        """The store at BACKUP_ROOT. Raises StoreRefused, having written nothing."""
+        """The store of this name, mounted at root. Raises StoreRefused, having written nothing."""
         store = cls.open_to_read(root, name)
         try:
             store.check()
@@ -66,17 +66,15 @@ class Store:
 
     @classmethod
     def open_to_read(cls, root: Path, name: StoreName) -> Store:
-        """The store at BACKUP_ROOT, which may be mounted read-only. Raises StoreRefused."""
+        """The same of a store that may be mounted read-only. Raises StoreRefused."""
         try:
             descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise StoreRefused(f"BACKUP_ROOT {root} cannot be opened: {error.strerror}.", _MOUNT_IT) from error
+            raise StoreNotMounted(name, f"{root} cannot be opened: {error.strerror}", _MOUNT_IT) from error
         try:
-            identity = _read_identity(root, descriptor)
+            identity = _read_identity(root, name, descriptor)
             if identity.name != name:
-                raise StoreRefused(
-                    f"BACKUP_ROOT {root} is the store {identity.name!r}, not {name!r}.", "Mount the right drive."
-                )
+                raise StoreRefused(f"{root} is the store {identity.name!r}, not {name!r}.", "Mount the right drive.")
         except BaseException:
             os.close(descriptor)
             raise
@@ -89,7 +87,7 @@ class Store:
             with open_directory(root) as descriptor:
                 held = sorted(set(os.listdir(descriptor)) - {"lost+found"})
                 if IDENTITY_FILE in held:
-                    identity = _read_identity(root, descriptor)
+                    identity = _read_identity(root, name, descriptor)
                     raise StoreRefused(f"{root} is the store {identity.name!r} already.", "Nothing is to be done.")
                 if held:
                     raise StoreRefused(
@@ -106,21 +104,19 @@ class Store:
         os.close(self.descriptor)
 
     def check(self) -> None:
-        """Make sure that the same writable store is still mounted at BACKUP_ROOT. Raises StoreRefused."""
+        """Make sure that the same writable store is still mounted there. Raises StoreRefused."""
         try:
             now, held = self.root.stat(), os.fstat(self.descriptor)
         except OSError as error:
-            raise StoreRefused(f"BACKUP_ROOT {self.root} is gone: {error.strerror}.", _MOUNT_IT) from error
+            raise StoreNotMounted(self.identity.name, f"{self.root} is gone: {error.strerror}", _MOUNT_IT) from error
         if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
-            raise StoreRefused(f"Something else is now mounted at BACKUP_ROOT {self.root}.", _MOUNT_IT)
-        if _read_identity(self.root, self.descriptor) != self.identity:
-            raise StoreRefused(f"BACKUP_ROOT {self.root} has become another store.", _MOUNT_IT)
+            raise StoreRefused(f"Something else is now mounted at {self.root}.", _MOUNT_IT)
+        if _read_identity(self.root, self.identity.name, self.descriptor) != self.identity:
+            raise StoreRefused(f"{self.root} has become another store.", _MOUNT_IT)
         if os.fstatvfs(self.descriptor).f_flag & os.ST_RDONLY:
-            raise StoreRefused(f"BACKUP_ROOT {self.root} is mounted read-only.", "Remount it read-write.")
+            raise StoreRefused(f"{self.root} is mounted read-only.", "Remount it read-write.")
         if not os.access(f"/proc/self/fd/{self.descriptor}", os.W_OK | os.X_OK):
-            raise StoreRefused(
-                f"BACKUP_ROOT {self.root} cannot be written by this user.", "Change its owner or run as its owner."
-            )
+            raise StoreRefused(f"{self.root} cannot be written by this user.", "Change its owner or run as its owner.")
 
     def room(self) -> Room:
         """What the drive has, and what of it this user may still take."""
@@ -255,17 +251,18 @@ class HostFolder:
             return None
 
 
-def _read_identity(root: Path, descriptor: int) -> Identity:
+def _read_identity(root: Path, name: StoreName, descriptor: int) -> Identity:
     try:
         content = filesystem.read_small_file(IDENTITY_FILE, at=descriptor, limit_bytes=4096)
         return msgspec.json.decode(content, type=Identity)
     except FileNotFoundError as error:
-        raise StoreRefused(
-            f"BACKUP_ROOT {root} is not a store: it has no {IDENTITY_FILE}.",
+        raise StoreNotMounted(
+            name,
+            f"{root} is not a store: it has no {IDENTITY_FILE}",
             "Is the drive mounted? A new, empty drive becomes a store by `backup-manager init`.",
         ) from error
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreRefused(f"{root / IDENTITY_FILE} cannot be read: {error}.", "Restore it from a copy.") from error
 
 
-_MOUNT_IT: Final = "Mount the backup drive there."
+_MOUNT_IT: Final = "Mount the backup drive there, or ask on the machine that has it."

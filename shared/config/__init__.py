@@ -4,6 +4,7 @@ reading    the one place that touches files and the process; load_settings
 dotenv     the syntax of .env
 building   from what was given to Settings
 hosts      from HOSTS and [hosts.*] to HostSettings
+stores     from [stores.*] to StoreSettings
 excludes   the categories of files that are not backed up
 rules      what each kind of value may be
 problems   how a wrong value is said
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from shared.config.excludes import DEFAULT_CATEGORIES, DEFAULT_EXCLUDES
 from shared.config.reading import load_settings
-from shared.config.settings import BusTiming, HostSettings, Settings
+from shared.config.settings import BusTiming, HostSettings, Settings, StoreSettings
 
 __all__ = [
     "DEFAULT_CATEGORIES",
@@ -22,5 +23,6 @@ __all__ = [
     "BusTiming",
     "HostSettings",
     "Settings",
+    "StoreSettings",
     "load_settings",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
@@ -13,7 +13,8 @@ from shared.config import rules
 from shared.config.excludes import DEFAULT_CATEGORIES
 from shared.config.hosts import INTERVAL_HOURS_MAX, Defaults, hosts_of_list, hosts_of_tables
 from shared.config.problems import Given, Problems, Rule, T, Table
-from shared.config.settings import BusTiming, HostSettings, Settings, TarFormat
+from shared.config.settings import DEFAULT_STORE, BusTiming, HostSettings, Settings, StoreSettings, TarFormat
+from shared.config.stores import check_roots, root_key, stores_of_tables
 from shared.domain.policy import FLOOR
 
 NUMBERS: Final[Mapping[str, tuple[Rule[int], int]]] = {
@@ -90,11 +91,13 @@ def settings_of(
     def value(key: str, rule: Rule[T], fallback: T) -> T:
         return problems.checked(variables[key], rule, fallback) if key in variables else fallback
 
+    stores = stores_of_tables(tables.table("stores", known=None))
     numbers = {key.lower(): value(key, rule, default) for key, (rule, default) in NUMBERS.items()}
     settings = Settings(
         backup_root=value("BACKUP_ROOT", rules.store_root, NOWHERE),
         data_dir=value("BACKUP_DATA", rules.ssh_path, default_data_dir or NOWHERE),
-        hosts=_hosts(variables, tables, numbers["snapshot_interval_hours"], problems),
+        more_stores=stores,
+        hosts=_hosts(variables, tables, stores, numbers["snapshot_interval_hours"], problems),
         keep_monthly_snapshots=value("KEEP_MONTHLY_SNAPSHOTS", rules.boolean_text, True),
         tar_format=cast("TarFormat", value("TAR_FORMAT", rules.one_of(("tar.gz", "tar.zst")), "tar.gz")),
         api_listen=value("API_LISTEN", rules.listen, ("127.0.0.1", 8085)),
@@ -110,6 +113,7 @@ def settings_of(
     _check_required(variables, default_data_dir, problems)
     settings = msgspec.structs.replace(settings, **numbers)
     _check_floor(settings, problems)
+    check_roots(settings, problems)
     _check_restore_folders(settings, problems)
     return settings
 
@@ -117,8 +121,10 @@ def settings_of(
 def _check_restore_folders(settings: Settings, problems: Problems) -> None:
     """What is restored never mixes with what is kept."""
     for folder in map(Path, settings.restore_folders):
-        if folder.is_relative_to(settings.backup_root) or settings.backup_root.is_relative_to(folder):
-            problems.add(f"RESTORE_FOLDERS has {folder}, but must not contain BACKUP_ROOT or lie in it.")
+        for store, root in settings.stores.items():
+            if folder.is_relative_to(root) or root.is_relative_to(folder):
+                named = root_key(settings, store)
+                problems.add(f"RESTORE_FOLDERS has {folder}, but must not contain {named} or lie in it.")
 
 
 def _check_floor(settings: Settings, problems: Problems) -> None:
@@ -146,7 +152,11 @@ def _check_required(variables: Mapping[str, Given], default_data_dir: Path | Non
 
 
 def _hosts(
-    variables: Mapping[str, Given], tables: Table, snapshot_interval_hours: int, problems: Problems
+    variables: Mapping[str, Given],
+    tables: Table,
+    stores: Sequence[StoreSettings],
+    snapshot_interval_hours: int,
+    problems: Problems,
 ) -> tuple[HostSettings, ...]:
     excludes = tables.table("excludes", known={"off", "own"})
     categories = {**DEFAULT_CATEGORIES, **_own_categories(excludes.table("own", known=None))}
@@ -154,6 +164,7 @@ def _hosts(
         snapshot_interval_hours=snapshot_interval_hours,
         categories=categories,
         categories_off=frozenset(excludes.values("off", rules.one_of(categories))),
+        stores=(DEFAULT_STORE, *(store.name for store in stores)),
     )
     listed = hosts_of_list(variables.get("HOSTS"), problems)
     return hosts_of_tables(listed, tables.table("hosts", known=None), defaults)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -11,6 +11,7 @@ from shared.config.excludes import exclude_list
 from shared.config.problems import Given, Problems, Table, Unallowed
 from shared.config.rules import Endpoint
 from shared.config.settings import DEFAULT_PATHS, DEFAULT_STORE, HostSettings, Transport
+from shared.config.stores import known_store
 from shared.domain.names import HostName
 
 BANDWIDTH_KIB_MAX: Final = 100_000_000
@@ -31,6 +32,7 @@ class Defaults:
     snapshot_interval_hours: int
     categories: Mapping[str, tuple[str, ...]]
     categories_off: frozenset[str]
+    stores: Collection[str]
 
 
 def hosts_of_list(given: Given | None, problems: Problems) -> dict[HostName, Endpoint]:
@@ -75,7 +77,7 @@ def _host(name: HostName, listed: Endpoint | None, tables: Table, defaults: Defa
     endpoint = listed or Endpoint(name)
     return HostSettings(
         name=name,
-        store=table.value("store", rules.store_name, DEFAULT_STORE),
+        store=table.value("store", known_store(defaults.stores), DEFAULT_STORE),
         transport=cast("Transport", table.value("transport", rules.one_of(("ssh", "local")), "ssh")),
         address=table.value("address", rules.address, endpoint.address),
         user=table.value("user", rules.user, endpoint.user or "root"),

@@ -20,7 +20,7 @@ from shared.domain.errors import SettingsRefused
 FILE_BYTES_MAX: Final = 1024 * 1024
 SYSTEM_DATA_DIR: Final = Path("/var/lib/backup-manager")
 USER_DATA_DIR: Final = ".local/share/backup-manager"
-TABLES: Final = frozenset({"hosts", "excludes", "bus"})
+TABLES: Final = frozenset({"hosts", "stores", "excludes", "bus"})
 """The tables of backup.toml."""
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from shared.config.excludes import DEFAULT_EXCLUDES
+from shared.domain.errors import StoreUnknown
 from shared.domain.names import HostName, StoreName
 from shared.domain.policy import Policy
 
@@ -75,6 +76,13 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.ssh_config or Path("/dev/null")
 
 
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A store besides the one at BACKUP_ROOT, and where it is mounted on the machines that have it."""
+
+    name: StoreName
+    root: Path
+
+
 class BusTiming(msgspec.Struct, frozen=True, kw_only=True):
     """How long the workers wait for what, in seconds, and how often a slot is tried."""
 
@@ -91,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backup_root: Path
     data_dir: Path
     store: StoreName = DEFAULT_STORE
+    more_stores: tuple[StoreSettings, ...] = ()
     hosts: tuple[HostSettings, ...] = ()
     snapshot_interval_hours: int = 1
     tar_interval_hours: int = 4
@@ -113,6 +122,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_admin_dsn: str = ""
     timing: BusTiming = BusTiming()
 
+    @property
+    def stores(self) -> Mapping[StoreName, Path]:
+        """Every store and where it is mounted, if it is: first the one at BACKUP_ROOT, then those of backup.toml."""
+        return {self.store: self.backup_root} | {store.name: store.root for store in self.more_stores}
+
+    def root_of(self, store: str) -> Path:
+        """Where a store is mounted on a machine that has it. Raises StoreUnknown."""
+        for name, root in self.stores.items():
+            if name == store:
+                return root
+        known = ", ".join(self.stores)
+        raise StoreUnknown(
+            f"There is no store {store!r} in the settings; the stores are {known}.",
+            f"Give it a table [stores.{store}] with its root in backup.toml.",
+        )
+
+    def store_of(self, host: str) -> StoreName:
+        """The store that a host lives on; the one at BACKUP_ROOT for a host that is not in the settings."""
+        known = self.host(host)
+        return self.store if known is None else known.store
+
+    def folder_of(self, host: str) -> Path:
+        """What the drive of a host keeps of it. Raises StoreUnknown."""
+        return self.root_of(self.store_of(host)) / host
+
     def local_address(self) -> str:
         """Where the dashboard listens on this machine, whether or not it also listens for others."""
         address = self.api_listen[0]
@@ -128,10 +162,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def host(self, name: str) -> HostSettings | None:
         """The host of this name, if there is one."""
         return next((host for host in self.hosts if host.name == name), None)
-
-    def stores(self) -> set[StoreName]:
-        """Every store that a host lives on, and the one that is mounted here."""
-        return {self.store, *(host.store for host in self.hosts)}
 
     def restored_below(self) -> tuple[str, ...]:
         """The folders on this server that restores may go to; the first is the usual one."""
@@ -161,6 +191,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         yield "BACKUP_ROOT", self.backup_root
         yield "BACKUP_DATA", self.data_dir
         yield "STORE", self.store
+        for store in self.more_stores:
+            yield f"stores.{store.name}.root", store.root
         yield "HOSTS", sorted(host.name for host in self.hosts)
         yield "TZ", self.tz
         for key in NUMBER_FIELDS:

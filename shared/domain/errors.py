@@ -12,6 +12,9 @@ BackupManagerError          what happened, to what, and what the reader can do
 ├── KeyRefused              a key or password file that is missing, unreadable or not one
 ├── SchemaMismatch          the database was made by another version of this program
 ├── StoreRefused            BACKUP_ROOT is missing, not a store, another store, or cannot be written
+│   ├── StoreNotMounted     a store of the settings is not mounted on this machine
+│   └── StoreUnknown        there is no store of this name in the settings
+├── HostElsewhere           the restore points of a host are on another store than the settings say
 ├── HostBusy                another process holds the lock of this host and job
 ├── HostUnreachable         the host is offline: nothing is wrong, try later
 ├── PointInUse              somebody reads a restore point that was to be moved or removed
@@ -87,6 +90,28 @@ class SchemaMismatch(BackupManagerError):
 
 class StoreRefused(BackupManagerError):
     """The backup drive is not there, is not a store, is another store, or cannot be written."""
+
+
+class StoreNotMounted(StoreRefused):
+    """A store of the settings is not mounted on this machine: what it keeps is elsewhere, not lost."""
+
+    def __init__(self, store: str, why: str, hint: str) -> None:
+        super().__init__(f"The store {store!r} is not mounted on this machine: {why}.", hint)
+        self.store = store
+
+
+class StoreUnknown(StoreRefused):
+    """There is no store of this name in the settings."""
+
+
+class HostElsewhere(BackupManagerError):
+    """The restore points of a host are on another store than the settings say: until they agree, its work waits."""
+
+    def __init__(self, host: str, kept_on: str, wanted: str) -> None:
+        super().__init__(
+            f"By the log {host} is kept on the store {kept_on!r}, but by the settings on {wanted!r}; nothing is done.",
+            f"Run `backup-manager hosts move {host} {wanted}`, or let the settings say {kept_on!r} again.",
+        )
 
 
 class HostBusy(BackupManagerError):

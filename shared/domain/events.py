@@ -44,6 +44,7 @@ from shared.domain.events_general import (
     DryRunCompleted,
     HoldPlaced,
     HoldReleased,
+    HostMoved,
     MessageRejected,
     RequestRefused,
     SettingsChanged,
@@ -93,6 +94,7 @@ AnyEvent = (
     | SnapshotAbandoned
     | SnapshotDiscovered
     | HostFoundOffline
+    | HostMoved
     | SnapshotCancelled
     | ArchiveStarted
     | ArchiveProgressed
@@ -212,6 +214,7 @@ __all__ = [
     "HoldPlaced",
     "HoldReleased",
     "HostFoundOffline",
+    "HostMoved",
     "Job",
     "Kind",
     "LoggedIn",

@@ -80,6 +80,18 @@ class StoreEnrolled(Event, frozen=True, gc=False, tag=True, kw_only=True):
     uuid: UUID
 
 
+class HostMoved(Event, frozen=True, gc=False, tag=True, kw_only=True):
+    """All restore points of a host are on another store, compared with the old ones, which stay where they are.
+
+    `source` and `target` are the stores, `by` is who says so.
+    """
+
+    source: str
+    target: str
+    points: int
+    by: str = ""
+
+
 class StoreMeasured(Event, frozen=True, gc=False, tag=True, kw_only=True):
     """How full a drive is. `free_bytes` is what a worker may still take.
 

@@ -164,6 +164,8 @@ class HostState(msgspec.Struct):
     restores: dict[str, RestoreState] = {}
     outcomes: dict[str, int] = {}
     hours: dict[int, int] = {}
+    kept_on: str = ""
+    """The store that its restore points are on; empty while it has none and had none."""
     left_open: dict[UUID, datetime] = {}
     """The slots of snapshot runs after which another one began although nobody had said how they ended."""
     archives_left_open: dict[UUID, datetime] = {}
@@ -217,6 +219,11 @@ class HostState(msgspec.Struct):
         """Whether nothing is to be done for this slot any more."""
         settled = self.settled(job, now)
         return settled is not None and slot <= settled
+
+    @property
+    def has_points(self) -> bool:
+        """Whether anything of it is kept, be it in the trash."""
+        return bool(self.snapshots or self.archives or self.golden or self.trash)
 
     def attempts_at(self, slot: datetime, job: Job = Job.SNAPSHOT) -> int:
         """How often this slot was tried."""

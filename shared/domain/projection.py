@@ -24,6 +24,7 @@ from shared.domain.events import (
     HoldPlaced,
     HoldReleased,
     HostFoundOffline,
+    HostMoved,
     Job,
     MessageRejected,
     PointPurged,
@@ -149,6 +150,8 @@ def _started(host: HostState, event: SnapshotStarted, recorded_us: int) -> None:
     still_open(host.run, event.run, host.left_open)
     host.run = RunState(event.run, event.slot, recorded_us, event.worker, event.attempt)
     host.offline_since_us = None
+    if not host.has_points:
+        host.kept_on = event.store
 
 
 def _archived(host: HostState, event: ArchiveCompleted, recorded_us: int) -> None:
@@ -176,7 +179,10 @@ def _evolve_rarely(host: HostState, event: object, recorded_us: int) -> None:  #
             host.left_open.pop(event.run, None)
             end_run(host.run, event.run, "cancelled", recorded_us, message=event.by)
             settle(host, Job.SNAPSHOT, event.slot)
+        case HostMoved() as event:
+            host.kept_on = event.target
         case SnapshotDiscovered() as event:
+            host.kept_on = host.kept_on or event.store
             host.snapshots[event.snapshot] = SnapshotState(
                 event.snapshot, event.slot, event.quality, event.files, event.size_bytes, run=event.run
             )

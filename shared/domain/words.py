@@ -170,6 +170,9 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = RESTORE_WORDS | {
     events.AlertRaised: lambda e: f"Alert: {e.evidence}",
     events.SettingsChanged: _settings,
     events.StoreMeasured: lambda e: f"The drive {e.store} has {size(e.free_bytes)} of {size(e.total_bytes)} free.",
+    events.HostMoved: lambda e: (
+        f"{e.points:,} restore points were copied from {e.source} to {e.target}, where it lives now."
+    ),
     events.StoreEnrolled: lambda e: f"The drive {e.uuid} is the store {e.store}.",
     events.MessageRejected: lambda e: f"A message on {e.subject} ({e.size_bytes:,} bytes) was refused: {e.reason}",
     events.UserAdded: lambda e: f"User {e.user} was added as {_role(e)}{_from(e)}.",

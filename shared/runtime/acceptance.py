@@ -7,9 +7,19 @@ import logging
 from shared.adapters.clock import SystemClock
 from shared.adapters.store import Store
 from shared.config import HostSettings, Settings
-from shared.domain.errors import MessageRefused
-from shared.domain.host_state import CLOCKS_DIFFER
+from shared.domain.errors import HostElsewhere, MessageRefused
+from shared.domain.host_state import CLOCKS_DIFFER, HostState
 from shared.domain.messages import Tick
+
+
+def refuse_elsewhere(host: str, state: HostState | None, store: Store) -> None:
+    """Nothing is done on a store for a host whose restore points are on another one. Raises HostElsewhere.
+
+    Otherwise a changed line in the settings would look like the loss of all that is kept of it.
+    """
+    if state is not None and state.has_points and state.kept_on not in {"", store.identity.name}:
+        raise HostElsewhere(host, state.kept_on, store.identity.name)
+
 
 log = logging.getLogger(__name__)
 

@@ -55,7 +55,7 @@ async def provision_bus(settings: Settings, nats_url: str, nkey_file: Path | Non
     """The bus part of it. Raises BusUnavailable and KeyRefused."""
     bus = await Bus.connect(nats_url, BusUser(PROVISION, nkey_file))
     try:
-        await bus.provision(settings.stores(), settings.timing.ack_wait_seconds, settings.nats_replicas)
+        await bus.provision(settings.stores, settings.timing.ack_wait_seconds, settings.nats_replicas)
     finally:
         await bus.close()
 

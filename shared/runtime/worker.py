@@ -66,13 +66,17 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._clock = clock
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until told to stop; a job under way then gets `drain_seconds` to end by itself."""
+    async def run(self, stop: asyncio.Event, leave: asyncio.Event | None = None) -> None:
+        """Work until told to stop; a job under way then gets `drain_seconds` to end by itself.
+
+        Told to leave, nothing new is begun, and a job under way has all the time that it needs.
+        """
         stopping = asyncio.create_task(stop.wait())
+        leaving = asyncio.create_task((leave or stop).wait())
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not leaving.done():
                 fetching = asyncio.create_task(self._inbox.next())
-                await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({fetching, stopping, leaving}, return_when=asyncio.FIRST_COMPLETED)
                 if not fetching.done():
                     fetching.cancel()
                     await self._give_back((await asyncio.gather(fetching, return_exceptions=True))[0])
@@ -81,6 +85,7 @@ class Worker:
                     await self._work(delivery, stopping)
         finally:
             stopping.cancel()
+            leaving.cancel()
             await self._inbox.leave()
 
     async def _give_back(self, fetched: Delivery | BaseException | None) -> None:

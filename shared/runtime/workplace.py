@@ -34,58 +34,91 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """A store that is mounted here, and the ways to the log and the bus. `worker` names this process."""
+class Ways:
+    """The ways to the log and the bus, which all stores of a process share. `worker` names this process."""
 
     settings: Settings
-    store: Store
-    log: HostLog
+    service: Service
+    events: EventLog
     bus: Bus
     cancels: Cancels
     rejections: Rejections
     clock: SystemClock
     worker: str
+    leave: asyncio.Event
+    """Set when no tick is to be begun any more; what is under way goes on to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A store that is mounted here, and the ways to the log and the bus."""
+
+    ways: Ways
+    store: Store
+    log: HostLog
+
+    @property
+    def cancels(self) -> Cancels:
+        """Who calls runs off."""
+        return self.ways.cancels
+
+    @property
+    def clock(self) -> SystemClock:
+        """The time."""
+        return self.ways.clock
+
+    @property
+    def worker(self) -> str:
+        """What this process is called."""
+        return self.ways.worker
 
     async def work(self, job: Job, handle: Handle, stop: asyncio.Event) -> None:
-        """Work off the ticks of a job until told to stop."""
-        timing = self.settings.timing
+        """Work off the ticks of a job for this store until told to stop."""
+        timing = self.ways.settings.timing
         worker = Worker(
-            self.bus.ticks(job, self.settings.store),
+            self.ways.bus.ticks(job, self.store.identity.name),
             handle,
-            self.rejections.record,
+            self.ways.rejections.record,
             ack_wait_seconds=timing.ack_wait_seconds,
             heartbeat_seconds=timing.heartbeat_seconds,
             drain_seconds=DRAIN_SECONDS,
             clock=self.clock,
         )
-        await worker.run(stop)
+        await worker.run(stop, self.ways.leave)
 
 
 @asynccontextmanager
-async def workplace(settings: Settings, service: str, stop: asyncio.Event) -> AsyncIterator[Workplace]:
-    """Open everything, and relay what the log has not heard while the block lasts.
-
-    Raises StoreRefused before anything is written, and BusUnavailable.
-    """
-    store = Store.open(settings.backup_root, settings.store)
+async def connected(settings: Settings, service: str, stop: asyncio.Event) -> AsyncIterator[Ways]:
+    """The ways to log and bus while the block lasts. Raises BusUnavailable."""
     events = EventLog(settings.postgres_dsn)
     bus = await Bus.connect(settings.nats_url, BusUser(service, settings.nats_nkey_file))
     try:
-        await enrol(store, events)
         rejections = Rejections(events)
-        outbox = Outbox(store, events, relayed_by(Service(service)))
         cancels = Cancels(bus, rejections)
         worker = f"{platform.node()}:{os.getpid()}"
-        place = Workplace(settings, store, HostLog(events, outbox), bus, cancels, rejections, SystemClock(), worker)
+        clock, leave = SystemClock(), asyncio.Event()
+        ways = Ways(settings, Service(service), events, bus, cancels, rejections, clock, worker, leave)
         async with asyncio.TaskGroup() as tasks, cancels.heard():
-            relay = tasks.create_task(outbox.relay(stop))
-            tasks.create_task(fail_when_closed(bus, stop))
-            yield place
-            await relay
+            closed = tasks.create_task(fail_when_closed(bus, stop))
+            yield ways
+            closed.cancel()
     finally:
         await bus.close()
         await events.close()
-        store.close()
+
+
+@asynccontextmanager
+async def workplace(ways: Ways, store: Store, stop: asyncio.Event) -> AsyncIterator[Workplace]:
+    """Relay what the log has not heard from this store while the block lasts, and until `stop` is set.
+
+    Raises StoreRefused before anything is written.
+    """
+    await enrol(store, ways.events)
+    outbox = Outbox(store, ways.events, relayed_by(ways.service))
+    async with asyncio.TaskGroup() as tasks:
+        relay = tasks.create_task(outbox.relay(stop))
+        yield Workplace(ways, store, HostLog(ways.events, outbox))
+        await relay
 
 
 async def enrol(store: Store, events: EventLog) -> None:

@@ -10,6 +10,7 @@ import pytest
 from shared.adapters import process
 from shared.adapters.confinement import version
 from shared.adapters.store import HostFolder
+from shared.domain.names import StoreName
 from tests.support.backups import REPOSITORY
 from tests.support.builders import SLOT
 from tests.support.places import new_place
@@ -73,6 +74,14 @@ async def test_the_archiver_can_make_archives_and_golden_copies_and_empties_no_t
     assert await tried(folder, "archiver", ("remove all", ".trash/run"), ("make", "new")) == [DENIED, DENIED]
 
 
+async def test_what_a_golden_copy_shares_with_a_snapshot_cannot_be_written_there(folder: HostFolder) -> None:
+    file = f"{snapshot(folder)}/home/alice/a.txt"
+    actions = (("link into golden copies", file), ("rewrite", "monthly/linked"), ("shorten", "monthly/linked"))
+    assert await tried(folder, "archiver", *actions) == ["done", DENIED, DENIED]
+    assert (folder.path / file).read_text() == "hello"
+    assert await tried(folder, "archiver", ("remove", "monthly/linked"), ("make", "monthly/new")) == ["done", DENIED]
+
+
 async def test_retention_can_move_and_remove_on_the_drive_and_nowhere_else(folder: HostFolder) -> None:
     outside = folder.path.parents[1] / "outside"
     outside.write_text("not of the drive")
@@ -90,3 +99,15 @@ async def test_what_is_confined_stays_so_for_whatever_it_starts(folder: HostFold
     there = snapshot(folder)
     assert await tried(folder, "api", ("remove by a program", there)) == [DENIED]
     assert folder.snapshots() != []
+
+
+@pytest.mark.parametrize("service", ["archiver", "retention", "restorer"])
+async def test_what_holds_for_one_drive_holds_for_each(folder: HostFolder, service: str) -> None:
+    place = folder.path.parents[1]
+    with stocked(place / "second", store_name=StoreName("second")) as other:
+        put_snapshot(other, SLOT)
+        file = f"{snapshot(other)}/home/alice/a.txt"
+        mine = [str(kept.path / ".locks" / "new") for kept in (folder, other)]
+        may = "done" if service == "retention" else DENIED
+        made = await tried(folder, service, *(("make", path) for path in mine), ("rewrite", str(other.path / file)))
+        assert made == ["done", "done", may]

@@ -171,7 +171,7 @@ async def test_a_drive_of_somebody_else_is_refused(store: Store, place: Path) ->
     os.chown(store.root, 1000, 1000)
     argv = [*without_rights, "--", sys.executable, "-c", script, str(store.root)]
     done = await process.run(argv, timeout_seconds=WITHIN_SECONDS, cwd=REPOSITORY)
-    assert done.stdout.decode() == f"BACKUP_ROOT {place}/drive cannot be written by this user.\n", done.said
+    assert done.stdout.decode() == f"{place}/drive cannot be written by this user.\n", done.said
 
 
 @pytest.mark.parametrize("held", ["file", "folder/"])

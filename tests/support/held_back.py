@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from shared.adapters import process
-from shared.config import Settings
+from shared.config import Settings, StoreSettings
+from shared.domain.names import StoreName
 from shared.runtime.confined import confine_service, nowhere
 from tests.support.builders import some_settings
 
 
 def settings_below(root: Path) -> Settings:
-    """An installation whose drive and data lie below a folder."""
-    return some_settings(root=root)
+    """An installation whose drives and data lie below a folder; the second drive is there only in some tests."""
+    return some_settings(root=root, more_stores=(StoreSettings(name=StoreName("second"), root=root / "second"),))
 
 
 def _rewrite(path: Path) -> None:
@@ -47,6 +48,7 @@ ACTIONS: Final[dict[str, Callable[[Path], object]]] = {
     "remove by a program": _by_a_program,
     "move away": lambda path: path.rename(path.parent.parent / "moved"),
     "link": lambda path: os.link(path, path.parent.parent / "linked"),
+    "link into golden copies": lambda path: os.link(path, path.parents[4] / "monthly/linked"),
     "read": Path.read_bytes,
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 
@@ -29,15 +30,15 @@ from shared.domain.events import (
     SnapshotStarted,
 )
 from shared.domain.ids import event_id
-from shared.domain.names import HostName, archive_name, snapshot_name
+from shared.domain.names import HostName, StoreName, archive_name, snapshot_name
 from tests.support.builders import HOST, MAIN, STORE_UUID, a_run, build
 
 
 @contextmanager
-def stocked(root: Path, host: HostName = HOST) -> Iterator[HostFolder]:
+def stocked(root: Path, host: HostName = HOST, store_name: StoreName = MAIN) -> Iterator[HostFolder]:
     """The folder of a host on a new store."""
     root.mkdir()
-    store = Store.create(root, MAIN, STORE_UUID)
+    store = Store.create(root, store_name, STORE_UUID if store_name == MAIN else uuid4())
     try:
         with store.folder(host) as folder:
             yield folder

@@ -29,9 +29,10 @@ def test_every_change_of_behaviour_changes_the_description(tmp_path: Path) -> No
     changes = [f"[hosts.nas]\n{line}" for line in (
         'address = "x"', 'user = "x"', "port = 1", 'key = "/x"', 'known_hosts = "/x"', 'ssh_config = "/x"',
         'transport = "local"', 'paths = ["/x"]', 'excludes = ["x"]', 'exclude_off = ["media"]',
-        "snapshot_interval_hours = 2", "bandwidth_limit_kib = 1", 'store = "x"',
+        "snapshot_interval_hours = 2", "bandwidth_limit_kib = 1", 'store = "x"\n[stores.x]\nroot = "/x"',
     )]  # fmt: skip
     changes += [f"[bus]\n{key} = 31" for key in BusTiming.__struct_fields__ if key != "ack_wait_seconds"]
+    changes += ['[stores.x]\nroot = "/x"']
     changes += ["[bus]\nack_wait_seconds = 91", '[excludes]\noff = ["media"]', '[excludes.own]\nx = ["y"]']
     for toml in changes:
         assert load_toml(toml, tmp_path, HOSTS="nas").described() != before, toml

@@ -174,6 +174,8 @@ def test_the_toml_refines_a_host_of_the_list_and_adds_others(tmp_path: Path) -> 
         bandwidth_limit_kib = 512
         store = "second"
         transport = "local"
+        [stores.second]
+        root = "/mnt/second"
     """
     settings = load("server,nas=me@nas.lan:22", toml, tmp_path)
     assert [host.name for host in settings.hosts] == ["server", "nas", "other"]

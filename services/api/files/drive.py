@@ -48,8 +48,9 @@ class Drive:
         self.work.close()
 
     def where(self, host: HostName) -> Where:
-        """Where the restore points of a host are."""
-        return Where(self._settings.backup_root, self._settings.store, host)
+        """Where the restore points of a host are. Raises StoreUnknown."""
+        store = self._settings.store_of(host)
+        return Where(self._settings.root_of(store), store, host)
 
     async def read(
         self,
