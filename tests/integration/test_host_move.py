@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.cli.decisions import _lost
 from shared.adapters import process
 from shared.adapters.moving import MOVED, Move
 from shared.adapters.postgres import EventLog
@@ -333,3 +335,38 @@ async def test_a_host_without_points_needs_no_move(settings: Settings, log: Even
     with pytest.raises(BackupManagerError, match="knows no restore points of nobody") as refused:
         await move_host(settings, log, nobody.name, SECOND, by="alice", tell=lambda _: None)
     assert 'store = "second"' in refused.value.hint
+
+
+@pytest.mark.parametrize("full", ["before", "meanwhile"])
+async def test_it_never_takes_the_last_of_the_new_drive(full: str, settings: Settings, log: EventLog) -> None:
+    judge = "why_no_room" if full == "before" else "why_running_out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host_move, judge, lambda *_: "There is no room.")
+        with pytest.raises(BackupManagerError, match="There is no room") as stopped:
+            await moved(settings, log)
+    assert "Free some room on the new drive" in stopped.value.hint
+    assert (await state_of(log)).kept_on == "main"
+
+
+async def test_a_drive_that_fails_is_said_and_it_goes_on_later(settings: Settings, log: EventLog) -> None:
+    before = kept(settings, MAIN)
+
+    def failing(_progress: MoveProgress, _bytes: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "home/new")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MoveProgress, "look", failing)
+        with pytest.raises(BackupManagerError, match=r"Input/output error at home/new\. nas lives on main as before"):
+            await moved(settings, log)
+    assert await moved(settings, log) is not None
+    assert_arrived(settings, before)
+
+
+async def test_nothing_is_declared_lost_because_the_settings_name_another_drive(
+    settings: Settings, log: EventLog
+) -> None:
+    assert await log.head() > 0
+    elsewhere = msgspec.structs.replace(settings, hosts=(msgspec.structs.replace(settings.hosts[0], store=SECOND),))
+    elsewhere = msgspec.structs.replace(elsewhere, nats_url="nats://127.0.0.1:1")
+    with pytest.raises(BackupManagerError, match="is on the drive"):
+        await _lost(elsewhere, HOST, Kind.SNAPSHOT, snapshot_name(SLOT), "not seen on the second drive")
