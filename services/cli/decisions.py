@@ -19,7 +19,7 @@ from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.inventory import clock_doubt
 from shared.domain.messages import Cancel
-from shared.domain.names import HostName, host_stream, parse_host_name
+from shared.domain.names import HostName, StoreName, host_stream, parse_host_name
 
 
 @click.command()
@@ -72,13 +72,13 @@ def lost(*, host: str, point: str, reason: str) -> None:
 
 async def _lost(settings: Settings, host: HostName, kind: Kind, name: str, reason: str) -> None:
     where = {Kind.SNAPSHOT: "hourly", Kind.ARCHIVE: "archives", Kind.GOLDEN: "monthly"}[kind]
-    kept_on = settings.store_of(host)
-    # Of a drive that is not mounted here nobody can say what is gone.
-    with contextlib.closing(Store.open_to_read(settings.root_of(kept_on), kept_on)) as store:
-        if (store.root / host / where / name).exists():
-            raise BackupManagerError(f"{kind}/{name} is on the drive.", "Only what is gone can be declared lost.")
     async with session.event_log(settings) as log:
         state = (await session.state_of(log)).hosts.get(host, HostState())
+        kept_on = StoreName(state.kept_on or settings.store_of(host))
+        # Of a drive that is not mounted here nobody can say what is gone.
+        with contextlib.closing(Store.open_to_read(settings.root_of(kept_on), kept_on)) as store:
+            if (store.root / host / where / name).exists():
+                raise BackupManagerError(f"{kind}/{name} is on the drive.", "Only what is gone can be declared lost.")
         if name not in cast("dict[str, object]", state.points(kind)):
             raise BackupManagerError(f"The log knows no {kind}/{name} of {host}.", "Nothing was changed.")
         identity = derived_id("lost", host, kind, name, str(state.version))

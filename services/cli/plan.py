@@ -27,7 +27,7 @@ from shared.domain.events import NewEvent, PlanConfirmed
 from shared.domain.host_state import HostState
 from shared.domain.ids import derived_id
 from shared.domain.inventory import facts_of_log, hold_of, policy_changed_at
-from shared.domain.names import SETTINGS_STREAM, HostName, host_stream, parse_host_name
+from shared.domain.names import SETTINGS_STREAM, HostName, StoreName, host_stream, parse_host_name
 from shared.domain.policy import Policy
 from shared.domain.restore_points import Facts
 from shared.domain.retention import RetentionPlan
@@ -88,7 +88,7 @@ async def _plan(
 async def _facts_of_now(settings: Settings, host: HostName, state: HostState, log: EventLog, now: datetime) -> Facts:
     """What the log and, where it is mounted, the drive say."""
     changed_at = policy_changed_at(await log.read_stream(SETTINGS_STREAM), settings.described(), now)
-    kept_on = settings.store_of(host)
+    kept_on = StoreName(state.kept_on or settings.store_of(host))
     try:
         store = Store.open_to_read(settings.root_of(kept_on), kept_on)
     except StoreRefused as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+from contextlib import closing
 from datetime import timedelta
 
 import rich_click as click
@@ -19,7 +20,8 @@ from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.events import Job
 from shared.domain.host_state import CLOCKS_DIFFER, HostState, TrashedPoint
-from shared.domain.names import HostName, host_stream, parse_host_name
+from shared.domain.names import HostName, StoreName, host_stream, parse_host_name
+from shared.domain.projection import evolve_host
 from shared.domain.wording import ago, duration
 
 
@@ -65,18 +67,18 @@ def undelete(*, host: str, point: str) -> None:
 
 
 async def _undelete(settings: Settings, host: HostName, wanted: str) -> str:
-    kept_on = settings.store_of(host)
-    store = Store.open(settings.root_of(kept_on), kept_on)
-    try:
-        async with session.event_log(settings) as log:
+    async with session.event_log(settings) as log:
+        state = HostState()
+        for recorded in await log.read_stream(host_stream(host)):
+            evolve_host(state, recorded)
+        kept_on = StoreName(state.kept_on or settings.store_of(host))
+        with closing(Store.open(settings.root_of(kept_on), kept_on)) as store:
             with store.folder(host) as folder, folder.locked(Job.RETENTION):
                 found = await asyncio.to_thread(_find, folder, wanted)
                 await asyncio.to_thread(bring_back, folder, found)
                 await asyncio.to_thread(folder.point_links, SystemClock().now() + CLOCKS_DIFFER)
             told = undeleted_event(host, found, f"{getpass.getuser()}@{os.uname().nodename}")
             await log.append(host_stream(host), None, [told])
-    finally:
-        store.close()
     return found.key
 
 

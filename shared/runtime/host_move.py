@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,7 +30,8 @@ from shared.domain.ids import derived_id
 from shared.domain.inventory import points_of
 from shared.domain.names import HostName, StoreName, host_stream
 from shared.domain.projection import evolve_host
-from shared.domain.room import Need, why_no_room
+from shared.domain.room import Need, why_no_room, why_running_out
+from shared.domain.wording import printable
 from shared.runtime.outbox import Outbox
 
 TELL_SECONDS: Final = 1.0
@@ -73,6 +74,12 @@ class _Moving:
     by: str
     tell: Tell
 
+    def watch(self, progress: MoveProgress) -> None:
+        """Tell how far it is. Raises BackupManagerError before it takes the last of the new drive from all others."""
+        self.tell(progress)
+        if reason := why_running_out(self.target.room()):
+            raise BackupManagerError(reason, "Free some room on the new drive, then run it again: it goes on.")
+
 
 async def move_host(
     settings: Settings, events: EventLog, host: HostName, target: StoreName, *, by: str, tell: Tell
@@ -97,7 +104,15 @@ async def move_host(
         here = _opened(stack, settings, StoreName(lives_on))
         source, folder = stack.enter_context(here.folder(host)), stack.enter_context(there.folder(host))
         stack.enter_context(_locked(source, folder))
-        return await _move(_Moving(settings, events, host, here, there, source, folder, by, tell))
+        moving = _Moving(settings, events, host, here, there, source, folder, by, tell)
+        try:
+            return await _move(moving)
+        except OSError as error:
+            where = f" at {printable(os.fsdecode(error.filename))}" if error.filename else ""
+            raise BackupManagerError(
+                f"The move stopped: {error.strerror}{where}. {host} lives on {lives_on} as before.",
+                "Look after both drives (dmesg tells more), then run it again: it goes on where it was.",
+            ) from error
 
 
 def _opened(stack: ExitStack, settings: Settings, name: StoreName) -> Store:
@@ -127,7 +142,7 @@ async def _move(moving: _Moving) -> HostMoved:
     move = Move(moving.source_folder, moving.target_folder)
     await in_thread(move.begin, moving.source.identity.uuid)
     progress = MoveProgress()
-    await _staged("Copying", progress, moving.tell, move.copy)
+    await _staged("Copying", progress, moving.watch, move.copy)
     try:
         await _staged("Comparing", progress, moving.tell, move.compare)
     except CopyDiffers:
@@ -138,7 +153,8 @@ async def _move(moving: _Moving) -> HostMoved:
     await in_thread(move.place)
     await in_thread(moving.target_folder.point_links, SystemClock().now() + CLOCKS_DIFFER)
     fact = await _switch(moving, state)
-    await in_thread(move.finish)
+    with suppress(OSError):  # it has moved, whatever becomes of this; the next call of the command finishes it
+        await in_thread(move.finish)
     return fact
 
 

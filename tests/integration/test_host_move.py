@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from services.cli.decisions import _lost
 from shared.adapters import process
-from shared.adapters.moving import MOVED, Move
+from shared.adapters.moving import Move
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import HostFolder, Store
 from shared.adapters.trash import throw_away
@@ -26,20 +27,19 @@ from shared.domain.events import HoldPlaced, HostMoved, Job, Kind, NewEvent, Poi
 from shared.domain.host_state import HostState
 from shared.domain.ids import event_id
 from shared.domain.names import StoreName, host_stream, snapshot_name
-from shared.domain.projection import replay
 from shared.runtime import host_move
 from shared.runtime.host_move import MoveProgress, move_host
 from tests.support.backups import REPOSITORY
-from tests.support.builders import HOST, MAIN, SLOT, a_run, build, everything, new, some_settings
+from tests.support.builders import HOST, MAIN, SLOT, a_run, build, new, some_settings
 from tests.support.places import new_place
 from tests.support.servers import BOUND_SECONDS, Database
-from tests.support.stock import put_archive, put_golden, put_snapshot, stocked
-from tests.support.trees import Tree, differences, snapshot_of
+from tests.support.shared_stock import HOURS, kept, shared_stock, state_of
+from tests.support.stock import stocked
+from tests.support.trees import Tree, differences
 
 pytestmark = pytest.mark.timeout(2 * BOUND_SECONDS)
 
 SECOND = StoreName("second")
-HOURS = 4
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def settings(database: Database, log: EventLog) -> AsyncIterator[Settings]
     """A host with everything that a drive can hold of one, and a second, empty drive."""
     with new_place() as place:
         with stocked(place / "drive") as folder:
-            await log.append(host_stream(HOST), None, _stock(folder))
+            await log.append(host_stream(HOST), None, shared_stock(folder))
         (place / "second").mkdir()
         Store.create(place / "second", SECOND, uuid.uuid4()).close()
         yield some_settings(
@@ -57,83 +57,8 @@ async def settings(database: Database, log: EventLog) -> AsyncIterator[Settings]
         )
 
 
-def _stock(folder: HostFolder) -> list[NewEvent]:
-    """Snapshots that share files as `--link-dest` makes them, one of them in the trash, an archive, a golden copy."""
-    events = []
-    for hour in range(HOURS):
-        slot = SLOT + timedelta(hours=hour)
-        events += put_snapshot(folder, slot)
-        home = folder.path / "hourly" / snapshot_name(slot) / "home"
-        if hour == 0:
-            _strange_files(home)
-        else:
-            _link_all(
-                folder.path / "hourly" / snapshot_name(slot - timedelta(hours=1)) / "home" / "kept", home / "kept"
-            )
-        (home / "new").write_bytes(os.urandom(3000))
-    newest = SLOT + timedelta(hours=HOURS - 1)
-    events += [*put_archive(folder, newest), *put_golden(folder, newest, "2026-03")]
-    monthly = folder.path / "monthly" / "2026-03" / "home"
-    _link_all(folder.path / "hourly" / snapshot_name(newest) / "home" / "kept", monthly / "kept")
-    run, gone = a_run(), snapshot_name(SLOT + timedelta(hours=1))
-    throw_away(folder, run, Kind.SNAPSHOT, gone)
-    trashed = build(PointTrashed, run=run, kind=Kind.SNAPSHOT, point=gone)
-    folder.point_links()
-    return [*events, NewEvent(event_id(run, 3), trashed)]
-
-
-def _strange_files(home: Path) -> None:
-    kept = home / "kept"
-    kept.mkdir(mode=0o2711)
-    (kept / "one").write_bytes(b"one")
-    os.link(kept / "one", kept / "one again")
-    os.link(kept / "one", home / "one outside")
-    (kept / "empty").touch(mode=0o4755)
-    (kept / "empty").chmod(0o4755)
-    with (kept / "sparse").open("wb") as sparse:
-        sparse.seek(8 * 1024 * 1024)
-        sparse.write(b"end")
-        sparse.truncate(16 * 1024 * 1024)
-    os.mkfifo(kept / "fifo")
-    (kept / "dangling").symlink_to("/nowhere\n")
-    Path(os.fsdecode(bytes(kept) + b"/\xff\x1b[31m\n")).write_bytes(b"hostile name")
-    deep = kept
-    for _ in range(40):
-        deep /= "d" * 50
-        deep.mkdir()
-    (deep / "bottom").write_bytes(b"deep")
-    os.setxattr(kept / "one", "user.mood", b"fine")
-    os.utime(kept / "one", ns=(1, 1_772_784_000_123_456_789))
-    if os.geteuid() == 0:
-        os.chown(kept / "empty", 1234, 2345)
-        (kept / "empty").chmod(0o4755)
-        os.chown(kept / "dangling", 1234, 2345, follow_symlinks=False)
-        os.mknod(kept / "null", 0o20666, os.makedev(1, 3))
-
-
-def _link_all(source: Path, target: Path) -> None:
-    """Copy a folder with hard links, as rsync does for what has not changed."""
-    target.mkdir()
-    for entry in os.scandir(source):
-        if entry.is_dir(follow_symlinks=False):
-            _link_all(Path(entry.path), target / entry.name)
-        else:
-            os.link(entry.path, target / entry.name, follow_symlinks=False)
-
-
 async def moved(settings: Settings, log: EventLog) -> HostMoved | None:
     return await move_host(settings, log, HOST, SECOND, by="alice", tell=lambda _: None)
-
-
-def kept(settings: Settings, store: StoreName) -> Tree:
-    """All that a drive has of the host, but for what belongs to the drive."""
-    tree = snapshot_of(settings.root_of(store) / HOST)
-    tops = {name.encode() for name in MOVED}
-    return Tree({path: entry for path, entry in tree.entries.items() if path.split(b"/")[0] in tops - {path}})
-
-
-async def state_of(log: EventLog) -> HostState:
-    return replay([await everything(log)]).hosts[HOST]
 
 
 def assert_arrived(settings: Settings, before: Tree) -> None:
@@ -333,3 +258,38 @@ async def test_a_host_without_points_needs_no_move(settings: Settings, log: Even
     with pytest.raises(BackupManagerError, match="knows no restore points of nobody") as refused:
         await move_host(settings, log, nobody.name, SECOND, by="alice", tell=lambda _: None)
     assert 'store = "second"' in refused.value.hint
+
+
+@pytest.mark.parametrize("full", ["before", "meanwhile"])
+async def test_it_never_takes_the_last_of_the_new_drive(full: str, settings: Settings, log: EventLog) -> None:
+    judge = "why_no_room" if full == "before" else "why_running_out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host_move, judge, lambda *_: "There is no room.")
+        with pytest.raises(BackupManagerError, match="There is no room") as stopped:
+            await moved(settings, log)
+    assert "Free some room on the new drive" in stopped.value.hint
+    assert (await state_of(log)).kept_on == "main"
+
+
+async def test_a_drive_that_fails_is_said_and_it_goes_on_later(settings: Settings, log: EventLog) -> None:
+    before = kept(settings, MAIN)
+
+    def failing(_progress: MoveProgress, _bytes: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "home/new")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MoveProgress, "look", failing)
+        with pytest.raises(BackupManagerError, match=r"Input/output error at home/new\. nas lives on main as before"):
+            await moved(settings, log)
+    assert await moved(settings, log) is not None
+    assert_arrived(settings, before)
+
+
+async def test_nothing_is_declared_lost_because_the_settings_name_another_drive(
+    settings: Settings, log: EventLog
+) -> None:
+    assert await log.head() > 0
+    elsewhere = msgspec.structs.replace(settings, hosts=(msgspec.structs.replace(settings.hosts[0], store=SECOND),))
+    elsewhere = msgspec.structs.replace(elsewhere, nats_url="nats://127.0.0.1:1")
+    with pytest.raises(BackupManagerError, match="is on the drive"):
+        await _lost(elsewhere, HOST, Kind.SNAPSHOT, snapshot_name(SLOT), "not seen on the second drive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from services.api.files.drive import Drive
 from services.archiver.service import serve as serve_archiver
 from services.cli.audit import _audit
 from services.cli.decisions import _lost
+from services.restorer.to_folder import opened_target
 from services.snapshotter.service import serve as serve_snapshotter
 from shared.adapters.clock import SystemClock
 from shared.adapters.jetstream import Accepted, Bus
@@ -23,7 +25,7 @@ from shared.adapters.point_tree import reading_host
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import HostSettings, Settings, StoreSettings
-from shared.domain.errors import BackupManagerError, HostElsewhere, StoreNotMounted, StoreRefused
+from shared.domain.errors import BackupManagerError, HostElsewhere, RunFailed, StoreNotMounted, StoreRefused
 from shared.domain.events import ArchiveCompleted, Job, Kind, Recorded, SnapshotCompleted, SnapshotFailed
 from shared.domain.messages import Tick
 from shared.domain.names import HostName, StoreName
@@ -281,3 +283,17 @@ async def test_a_line_in_the_settings_alone_moves_nobody(
         await asked(changed, "pi")
         await until_said(caplog, "is kept on the store 'second', but by the settings on 'main'")
     assert [type(event.event).__name__ for event in await everything(log)][before:].count("SnapshotStarted") == 0
+
+
+def test_nothing_is_restored_into_any_store_nor_held_up_by_one_that_is_away(settings: Settings) -> None:
+    place = settings.data_dir.parent
+    (settings.root_of(SECOND) / "nas" / "hourly").mkdir(parents=True)
+    (place / "way").symlink_to(settings.root_of(SECOND))
+    into = str(place / "way" / "nas" / "hourly")
+    refusing = msgspec.structs.replace(settings, restore_folders=(into,))
+    with pytest.raises(RunFailed, match="another store"), opened_target(refusing, into):
+        pass
+    (place / "restored").mkdir()
+    free = msgspec.structs.replace(elsewhere(settings, SECOND), restore_folders=(str(place / "restored"),))
+    with opened_target(free, str(place / "restored")) as descriptor:
+        assert os.listdir(descriptor) == []
