@@ -20,7 +20,7 @@ from typing import Final
 
 import uvloop
 
-from tests.bench import api, archive, download, event_log, memory, retention, snapshots, ticks, trees
+from tests.bench import api, archive, download, event_log, memory, retention, scale, snapshots, ticks, trees
 from tests.bench.drive import has_own_mounts
 from tests.bench.options import Options
 from tests.bench.table import Found, show
@@ -30,6 +30,7 @@ BENCHMARKS: Final[dict[str, Callable[[Options], Awaitable[Found]]]] = {
     "ticks": ticks.measure,
     "snapshots": snapshots.measure,
     "memory": memory.measure,
+    "scale": scale.measure,
     "retention": retention.measure,
     "trees": trees.measure,
     "archive": archive.measure,
