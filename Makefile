@@ -33,7 +33,7 @@ integration: dev ## tests with real servers, processes and disks
 	@.venv/bin/pytest -q tests/integration $(ARGS)
 
 e2e: dev ## whole stories through the command line
-	@.venv/bin/pytest -q tests/e2e $(ARGS)
+	@COMPOSE_SECONDS=$${COMPOSE_SECONDS:-120} .venv/bin/pytest -q tests/e2e $(ARGS)
 
 faults: dev ## kill -9, full disks, cut networks, power cuts: all that is tried against the promises
 	@.venv/bin/pytest -q $(SIDE_BY_SIDE) tests/faults $(ARGS)

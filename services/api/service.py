@@ -15,7 +15,7 @@ from services.api.live import Live
 from services.api.login import Logins
 from shared.adapters.access import AccessStore
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import Bus
+from shared.adapters.jetstream import Bus, BusUser
 from shared.adapters.passwords import Passwords
 from shared.adapters.postgres import EventLog
 from shared.adapters.projections import Projections
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop. Raises BackupManagerError when the address is taken."""
     events, store, clock = EventLog(settings.postgres_dsn), AccessStore(settings.postgres_dsn), SystemClock()
-    bus = await Bus.connect(settings.nats_url, "api")
+    bus = await Bus.connect(settings.nats_url, BusUser("api", settings.nats_nkey_file))
     checked = EventLog(settings.postgres_dsn)  # with connections of its own: nobody waits for a check
     saved = Projections(settings.postgres_dsn)
     live, chain = Live(events, saved, settings.postgres_dsn, clock), Chain(checked, clock)
@@ -76,3 +76,4 @@ async def _offer_setup(settings: Settings, askers: Askers, accounts: Accounts) -
     hours = LINK_LIFETIME.total_seconds() / 3600
     log.info("There are no users yet. This makes the first admin, once, within %g hours:", hours)
     log.info("%s/setup/%s", settings.local_url(), link)
+    log.info("Where that address cannot be opened, as in a container, `users add NAME --role admin` does the same.")

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-import nats
 import rich_click as click
 
 from services.cli import session
@@ -23,6 +22,7 @@ from services.cli.output import say
 from services.embedded.sshd import ThrowawaySshd, free_port
 from services.embedded.system import Connections, System
 from shared.adapters import filesystem, journal
+from shared.adapters.bus_client import BusUser, KeyedClient
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import Settings, load_settings
@@ -39,6 +39,7 @@ from shared.domain.messages import TRIGGER_SUBJECT
 from shared.domain.names import StoreName, host_stream, parse_host_name
 from shared.domain.wording import size
 from shared.domain.words import in_words
+from shared.domain.writers import Service
 
 HOST: Final = parse_host_name("demo")
 SNAPSHOT_TIMEOUT_SECONDS: Final = 300.0
@@ -75,7 +76,7 @@ async def _demo(folder: Path | None, *, once: bool) -> None:
             if once:
                 stop.set()
             elif not stop.is_set():
-                _invite(settings, place)
+                _invite(settings, place, connections)
 
         await system.run(stop, ready=ready, progress=lambda step: say(f"{step} ..."))
     say("Stopped. Nothing is left running." + ("" if folder else " The folder is gone."))
@@ -94,7 +95,7 @@ async def _story(settings: Settings, connections: Connections, place: Path, stop
             "deleted, one renamed, one with another mode, one only touched."
         )
         say("Second snapshot, asked for by an empty message on backup.trigger ...")
-        await _publish_empty_trigger(connections.nats_url)
+        await _publish_empty_trigger(connections)
         second = await _next_snapshot(log, after=first, stop=stop)
         if first is not None and second is not None:
             await tell(settings, log, HOST, first, second)
@@ -164,9 +165,9 @@ async def _snapshot_after(log: EventLog, after: SnapshotCompleted | None) -> Sna
     raise AssertionError("following never ends by itself")
 
 
-async def _publish_empty_trigger(url: str) -> None:
-    """What any NATS client may do: nothing of ours is in this."""
-    client = await nats.connect(url)
+async def _publish_empty_trigger(connections: Connections) -> None:
+    """What any NATS client with the operator's key may do: nothing of ours is in this."""
+    client = await KeyedClient.plainly(connections.nats_url, BusUser(Service.OPERATOR, connections.nats_nkey_file))
     await client.publish(TRIGGER_SUBJECT, b"")
     await client.drain()
 
@@ -216,7 +217,7 @@ def _environment(place: Path) -> dict[str, str]:
     }
 
 
-def _invite(settings: Settings, place: Path) -> None:
+def _invite(settings: Settings, place: Path, connections: Connections) -> None:
     command = shutil.which("backup-manager") or "backup-manager"
     say(f"\nIt goes on running until Ctrl-C. The dashboard: http://127.0.0.1:{settings.api_listen[1]}/")
     say("Look around from another terminal, too:")
@@ -230,3 +231,5 @@ def _invite(settings: Settings, place: Path) -> None:
         "audit",
     ):
         say(f"  {command} {words}")
+    say("Or from any NATS client, with the operator's key:")
+    say(f"  nats --server {connections.nats_url} --nkey {connections.nats_nkey_file} pub {TRIGGER_SUBJECT} ''")

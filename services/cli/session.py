@@ -12,11 +12,12 @@ import uvloop
 
 from services.embedded.system import Connections, read_connections
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import Bus
+from shared.adapters.jetstream import Bus, BusUser
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.projection import State, evolve
+from shared.domain.writers import Service
 from shared.runtime.start import settings_here
 
 _Result = TypeVar("_Result")
@@ -37,7 +38,7 @@ def now() -> datetime:
 def connections(settings: Settings) -> Connections:
     """How to reach the running system: by the settings, else by what `up` left. Raises BackupManagerError."""
     if settings.postgres_dsn and settings.nats_url:
-        return Connections(settings.postgres_dsn, settings.nats_url)
+        return Connections(settings.postgres_dsn, settings.nats_url, settings.nats_nkey_file)
     found = read_connections(settings.data_dir)
     if found is None:
         raise BackupManagerError(
@@ -60,7 +61,9 @@ async def event_log(settings: Settings) -> AsyncIterator[EventLog]:
 @asynccontextmanager
 async def bus(settings: Settings) -> AsyncIterator[Bus]:
     """The bus of the running system."""
-    connected = await Bus.connect(connections(settings).nats_url, "cli", timeout_seconds=ANSWER_TIMEOUT_SECONDS)
+    found = connections(settings)
+    user = BusUser(Service.OPERATOR, found.nats_nkey_file)
+    connected = await Bus.connect(found.nats_url, user, timeout_seconds=ANSWER_TIMEOUT_SECONDS)
     try:
         yield connected
     finally:

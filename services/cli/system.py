@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
+import runpy
 import signal
 import uuid
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import rich_click as click
-from click.exceptions import Exit
 
 from services.cli import session
 from services.cli.output import say
+from services.cli.patience import patiently
+from services.embedded.secret_files import KEY, role_passwords, with_superuser
 from services.embedded.system import Connections, System
 from shared.adapters import journal
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
 from shared.domain.names import parse_store_name
-from shared.runtime.provision import provision
-from shared.runtime.start import start_service
+from shared.runtime.provision import Provisioned, provision
 from shared.runtime.stores import mounted_stores
 
 SERVICES: Final = ("scheduler", "snapshotter", "archiver", "retention", "restorer", "api")
@@ -58,9 +57,7 @@ async def _up(settings: Settings, snapshotters: int) -> None:
 @click.argument("service", type=click.Choice(SERVICES))
 def serve(*, service: str) -> None:
     """Run one service; NATS_URL and POSTGRES_DSN say where bus and log are."""
-    module = importlib.import_module(f"services.{service}.service")
-    run = cast(Callable[[Settings, asyncio.Event], Awaitable[None]], module.serve)
-    raise Exit(start_service(service, run))
+    runpy.run_module(f"services.{service}", run_name="__main__")  # which ends this process, and is held back as ever
 
 
 @click.command()
@@ -76,14 +73,41 @@ def init(*, path: Path | None, store: str) -> None:
 
 
 @click.command("provision")
-def provision_command() -> None:
-    """Create or update the schema, the roles, the streams and the consumers, then exit."""
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.IntRange(0, 3600),
+    default=0,
+    show_default=True,
+    help="Seconds to wait for database and bus to come up.",
+)
+@click.option(
+    "--secrets",
+    "secrets",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder `provision` that `backup-manager secrets` made.",
+)
+def provision_command(*, wait_seconds: int, secrets: Path | None) -> None:
+    """Create or update the schema, the roles, the streams and the consumers, then exit.
+
+    With --secrets every service gets a role of its own, which may append its own events and nothing else.
+    """
     settings = session.settings_here()
-    if not settings.postgres_dsn or not settings.nats_url:
+    if not (settings.postgres_admin_dsn or settings.postgres_dsn) or not settings.nats_url:
         raise BackupManagerError(
-            "NATS_URL and POSTGRES_DSN are not set.", "`up` needs no provisioning: it does it itself."
+            "NATS_URL and POSTGRES_ADMIN_DSN are not set.", "`up` needs no provisioning: it does it itself."
         )
-    admin_dsn = settings.postgres_admin_dsn or settings.postgres_dsn
-    done = session.run(provision(settings, admin_dsn=admin_dsn, nats_url=settings.nats_url))
+    admin_dsn, key = settings.postgres_admin_dsn or settings.postgres_dsn, settings.nats_nkey_file
+    passwords: dict[str, str] = {}
+    if secrets is not None:
+        passwords = role_passwords(secrets)
+        admin_dsn, key = with_superuser(admin_dsn, secrets), key or secrets / KEY
+
+    async def attempt() -> Provisioned:
+        return await provision(
+            settings, admin_dsn=admin_dsn, nats_url=settings.nats_url, nkey_file=key, passwords=passwords
+        )
+
+    done = session.run(patiently(attempt, wait_seconds=wait_seconds))
     say(f"Applied: {', '.join(done.migrations)}." if done.migrations else "The schema was up to date.")
     say("Streams and consumers are as declared.")

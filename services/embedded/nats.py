@@ -12,18 +12,20 @@ import contextlib
 import json
 import shutil
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
 from services.embedded.directory import Claim, Log, ServerFailed, ServerRefused, make_directory, secret, write_private
 from shared.adapters import process
+from shared.adapters.bus_client import KeyedClient, read_seed
+from shared.adapters.bus_permissions import PROVISION, inbox_prefix
 from shared.domain.errors import ToolMissing
 
 LOOPBACK: Final = "127.0.0.1"
@@ -37,14 +39,21 @@ server_name: backup-manager
 listen: {listen}
 ports_file_dir: {home}
 max_payload: 8MB
-authorization { token: {token} }
-jetstream {
+{authorization}jetstream {
   store_dir: {store}
   sync_interval: always
   max_memory_store: 64MB
   max_file_store: 1GB
 }
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Who may connect: the `authorization` for the configuration, and the key of the user who asks if it runs."""
+
+    conf: Path
+    key: Path
 
 
 class PortsFile(msgspec.Struct):
@@ -56,8 +65,8 @@ class PortsFile(msgspec.Struct):
 class EmbeddedNats:
     """One nats-server on one data directory and on loopback only, as long as the block lasts.
 
-    Without a port the first start takes a free one; later starts of the same object keep it, so that clients
-    find their way back. The kernel ends the server when this process dies.
+    Without `users` there is one, with a random token. Without a port the first start takes a free one; later starts of
+    the same object keep it, so that clients find their way back. The kernel ends the server when this process dies.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class EmbeddedNats:
         data_dir: Path,
         *,
         port: int | None = None,
+        users: Users | None = None,
         start_timeout_seconds: float = 60.0,
         stop_timeout_seconds: float = 10.0,
     ) -> None:
@@ -72,6 +82,7 @@ class EmbeddedNats:
         self._port = ANY_FREE_PORT if port is None else port
         self._start_timeout_seconds = start_timeout_seconds
         self._stop_timeout_seconds = stop_timeout_seconds
+        self._users = users
         self._token = ""
         self._running: process.Running | None = None
 
@@ -97,8 +108,9 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """How to connect. Holds the token: never log it. Raises ServerRefused when it is not started."""
-        return f"nats://{self._token}@{LOOPBACK}:{self.port}"
+        """How to connect. May hold a token: never log it. Raises ServerRefused when it is not started."""
+        account = f"{self._token}@" if self._token else ""
+        return f"nats://{account}{LOOPBACK}:{self.port}"
 
     async def start(self) -> None:
         """Start the server and wait until JetStream answers.
@@ -132,17 +144,21 @@ class EmbeddedNats:
     def _configure(self) -> None:
         for stale in self._home.glob("*.ports"):
             stale.unlink()
-        self._token = secret(self._home / "token")
+        self._token = "" if self._users else secret(self._home / "token")
         values = {
             "listen": f"{LOOPBACK}:{self._port}",
             "home": str(self._home),
             "store": str(self._home / "jetstream"),
-            "token": self._token,
         }
-        text = CONFIG
+        text = CONFIG.replace("{authorization}", self._authorization())
         for name, value in values.items():
             text = text.replace(f"{{{name}}}", json.dumps(value, ensure_ascii=False))
         write_private(self._home / "nats.conf", text)
+
+    def _authorization(self) -> str:
+        if self._users is None:
+            return f"authorization {{ token: {json.dumps(self._token)} }}\n"
+        return self._users.conf.read_text(encoding="utf-8")
 
     async def _launch(self, claim: Claim) -> None:
         argv = [await asyncio.to_thread(_installed), "--config", str(self._home / "nats.conf")]
@@ -178,7 +194,7 @@ class EmbeddedNats:
         """Wait until JetStream has opened its store."""
         while running.returncode is None:
             with contextlib.suppress(OSError, NatsError, JetStreamError):
-                await _ask_jetstream(self.url)
+                await _ask_jetstream(self.url, self._users)
                 return
             await asyncio.sleep(POLL_SECONDS)
         raise _failed(f"ended with exit code {running.returncode} while starting", log)
@@ -189,13 +205,21 @@ class EmbeddedNats:
         return self._running
 
 
-async def _ask_jetstream(url: str) -> None:
+async def _ask_jetstream(url: str, users: Users | None) -> None:
     async def ignore(_: Exception) -> None:
         """A refused attempt is tried again; nats-py would log each with a traceback."""
 
-    client = Client()  # nats.connect would not give us the one to close when it fails
+    client = KeyedClient()  # nats.connect would not give us the one to close when it fails
+    client.seed = "" if users is None else read_seed(users.key)
     try:
-        await client.connect(url, allow_reconnect=False, connect_timeout=CONNECT_TIMEOUT_SECONDS, error_cb=ignore)
+        await client.connect(
+            url,
+            allow_reconnect=False,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            nkeys_seed_str=client.seed or None,
+            inbox_prefix=inbox_prefix(PROVISION),
+            error_cb=ignore,
+        )
         await client.jetstream(timeout=CONNECT_TIMEOUT_SECONDS).account_info()
     finally:
         await client.close()

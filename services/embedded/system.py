@@ -10,19 +10,26 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Final, Protocol
 
-from services.embedded.directory import make_directory, secret, write_private
-from services.embedded.nats import EmbeddedNats
+from services.embedded.directory import make_directory, write_private
+from services.embedded.nats import EmbeddedNats, Users
 from services.embedded.postgres import EmbeddedPostgres
+from services.embedded.secret_files import PASSWORD, READER, SecretFiles, role_passwords
 from services.embedded.supervisor import Child, Supervisor
+from shared.adapters.bus_permissions import PROVISION
 from shared.adapters.clock import SystemClock
+from shared.adapters.roles import ANON, READERS
 from shared.config import Settings
 from shared.domain.errors import BackupManagerError
+from shared.domain.writers import Service, role_of
 from shared.runtime.provision import provision, provision_bus
 
-SERVICE_ROLE: Final = "backup_worker"
-ROLES: Final = ("backup_worker", "backup_api", "backup_anon")
+BEFORE_ROLES: Final = ("backup_worker", "backup_api")
+"""The roles whose passwords older versions kept; now each service has its own."""
+
+PASSWORD_BYTES: Final = 24
 CONNECTION_FILE: Final = "connection.env"
 FIRST_DELAY_SECONDS: Final = 0.5
 LONGEST_DELAY_SECONDS: Final = 30.0
@@ -46,10 +53,11 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How the services reach the log and the bus. Both hold secrets."""
+    """How somebody reaches the log and the bus, with which key for the bus. The addresses may hold secrets."""
 
     postgres_dsn: str
     nats_url: str
+    nats_nkey_file: Path | None = None
 
 
 class System:
@@ -67,8 +75,9 @@ class System:
         self._settings = settings
         self._environ = environ
         self._data_dir = settings.data_dir
-        single = dict.fromkeys(("archiver", "retention", "restorer", "api"), 1)
-        self._counts = {"scheduler": schedulers, "snapshotter": snapshotters, **single}
+        self.secrets = SecretFiles(self._data_dir / "secrets")
+        single = dict.fromkeys((Service.ARCHIVER, Service.RETENTION, Service.RESTORER, Service.API), 1)
+        self._counts = {Service.SCHEDULER: schedulers, Service.SNAPSHOTTER: snapshotters, **single}
         self._output_fd = output_fd
         self.postgres: EmbeddedPostgres | None = None
         self.nats: EmbeddedNats | None = None
@@ -85,7 +94,7 @@ class System:
         async with contextlib.AsyncExitStack() as stack:
             connections = await self._start_servers(stack, progress)
             progress("Starting the services")
-            supervisor = self.supervisor = self._supervise(connections)
+            supervisor = self.supervisor = self._supervise()
             async with asyncio.TaskGroup() as tasks:
                 watchers = [
                     tasks.create_task(_keep_alive(server, again))
@@ -104,51 +113,88 @@ class System:
 
     async def _start_servers(self, stack: contextlib.AsyncExitStack, progress: Callable[[str], None]) -> Connections:
         await asyncio.to_thread(make_directory, self._data_dir)
-        dsn = self._settings.postgres_dsn
-        admin_dsn = self._settings.postgres_admin_dsn or dsn
-        passwords: dict[str, str] = {}
-        if not dsn:
+        await asyncio.to_thread(self._make_secrets)
+        if not self._settings.postgres_dsn:
             progress("Starting the event log (Postgres)")
             self.postgres = await stack.enter_async_context(EmbeddedPostgres(self._data_dir))
-            passwords = await asyncio.to_thread(self._passwords)
-            admin_dsn = self.postgres.backup_admin_dsn
-            dsn = self.postgres.dsn(SERVICE_ROLE, passwords[SERVICE_ROLE])
-        url = self._settings.nats_url
-        if not url:
+        if not self._settings.nats_url:
             progress("Starting the bus (NATS)")
-            self.nats = await stack.enter_async_context(EmbeddedNats(self._data_dir))
-            url = self.nats.url
-        await provision(self._settings, admin_dsn=admin_dsn, nats_url=url, passwords=passwords)
-        connections = Connections(dsn, url)
+            users = Users(self.secrets.users_conf, self.secrets.key(PROVISION))
+            self.nats = await stack.enter_async_context(EmbeddedNats(self._data_dir, users=users))
+        await self._provision()
+        connections = self._connections(Service.OPERATOR)
         await asyncio.to_thread(self._write_connections, connections)
         stack.callback((self._data_dir / CONNECTION_FILE).unlink, missing_ok=True)
         return connections
 
+    async def _provision(self) -> None:
+        settings = self._settings
+        passwords: dict[str, str] = {}
+        admin_dsn = settings.postgres_admin_dsn or settings.postgres_dsn
+        if self.postgres is not None:
+            admin_dsn = self.postgres.backup_admin_dsn
+            passwords = await asyncio.to_thread(role_passwords, self.secrets.provisioning)
+            passwords[READERS] = token_hex(PASSWORD_BYTES)  # it only reads now, and nobody logs in as it any more
+        url, key = self._bus(PROVISION)
+        await provision(settings, admin_dsn=admin_dsn, nats_url=url, nkey_file=key, passwords=passwords)
+        await asyncio.to_thread(self._forget_older_secrets)
+
     async def _set_bus_up(self) -> None:
         """Without its streams nothing would ever be done again: the bus may have lost what it stored."""
         if self.nats is not None:
-            await provision_bus(self._settings, self.nats.url)
+            await provision_bus(self._settings, *self._bus(PROVISION))
 
-    def _passwords(self) -> dict[str, str]:
-        folder = self._data_dir / "secrets"
-        make_directory(folder, 0o700)
-        return {role: secret(folder / role) for role in ROLES}
+    def _bus(self, user: str) -> tuple[str, Path | None]:
+        """The address of the bus, and the key of one of its users."""
+        if self.nats is None:
+            return self._settings.nats_url, self._settings.nats_nkey_file
+        return self.nats.url, self.secrets.key(user)
+
+    def _connections(self, service: Service) -> Connections:
+        """How one service reaches what is embedded, or what the settings name for all of them."""
+        dsn = self._settings.postgres_dsn
+        if self.postgres is not None:
+            dsn = self.postgres.dsn(role_of(service), self.secrets.password(service))
+        return Connections(dsn, *self._bus(service))
+
+    def _make_secrets(self) -> None:
+        older = self.secrets.folder / ANON
+        if older.is_file():  # as an older version kept it, for others who read the views
+            make_directory(self.secrets.folder / READER, 0o700)
+            older.rename(self.secrets.folder / READER / PASSWORD)
+        self.secrets.make(self._settings.stores, superuser=False)
+
+    def _forget_older_secrets(self) -> None:
+        for role in BEFORE_ROLES:
+            (self.secrets.folder / role).unlink(missing_ok=True)
+        (self._data_dir / "nats" / "token").unlink(missing_ok=True)
 
     def _write_connections(self, connections: Connections) -> None:
         # Where `backup-manager status` and the others find the running system.
         text = f"NATS_URL={connections.nats_url}\nPOSTGRES_DSN={connections.postgres_dsn}\n"
+        if connections.nats_nkey_file is not None:
+            text += f"NATS_NKEY_FILE={connections.nats_nkey_file}\n"
         write_private(self._data_dir / CONNECTION_FILE, text)
 
-    def _supervise(self, connections: Connections) -> Supervisor:
-        environ = {**self._environ, "NATS_URL": connections.nats_url, "POSTGRES_DSN": connections.postgres_dsn}
-        environ.pop("POSTGRES_ADMIN_DSN", None)
-        environ.setdefault("PATH", os.defpath)
+    def _supervise(self) -> Supervisor:
         children = [
-            Child(f"{service}-{number}", (sys.executable, "-m", f"services.{service}"), environ)
+            Child(f"{service}-{number}", (sys.executable, "-m", f"services.{service}"), self._environment(service))
             for service, count in self._counts.items()
             for number in range(1, count + 1)
         ]
         return Supervisor(children, clock=SystemClock(), output_fd=self._output_fd)
+
+    def _environment(self, service: Service) -> dict[str, str]:
+        """What a service is told: of the secrets, its own."""
+        environ = dict(self._environ)
+        environ.pop("POSTGRES_ADMIN_DSN", None)
+        environ.setdefault("PATH", os.defpath)
+        found = self._connections(service)
+        if self.nats is not None:
+            environ |= {"NATS_URL": found.nats_url, "NATS_NKEY_FILE": str(found.nats_nkey_file)}
+        if self.postgres is not None:
+            environ["POSTGRES_DSN"] = found.postgres_dsn
+        return environ
 
 
 async def _nothing() -> None:
@@ -183,4 +229,5 @@ def read_connections(data_dir: Path) -> Connections | None:
     except FileNotFoundError:
         return None
     found = dict(line.split("=", 1) for line in lines if "=" in line)
-    return Connections(found["POSTGRES_DSN"], found["NATS_URL"])
+    key = found.get("NATS_NKEY_FILE")
+    return Connections(found["POSTGRES_DSN"], found["NATS_URL"], None if key is None else Path(key))

@@ -9,7 +9,7 @@ from typing import Final
 
 from services.scheduler.handler import Scheduler
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import Bus, BusUnavailable
+from shared.adapters.jetstream import Bus, BusUnavailable, BusUser
 from shared.adapters.postgres import EventLog
 from shared.config import Settings
 from shared.domain.errors import LogConflict, LogRefused, LogUnavailable
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Schedule until told to stop."""
     events = EventLog(settings.postgres_dsn)
-    bus = await Bus.connect(settings.nats_url, "scheduler")
+    bus = await Bus.connect(settings.nats_url, BusUser("scheduler", settings.nats_nkey_file))
     scheduler = Scheduler(settings, bus, events, Rejections(events))
     clock = SystemClock()
     caught_up = asyncio.Event()

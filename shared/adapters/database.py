@@ -56,19 +56,15 @@ class Wire:
                 unavailable(error)
 
     async def _open(self) -> asyncpg.Connection:
+        connection = await connect(self._dsn)
         try:
-            connection = await asyncpg.connect(
-                self._dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS
-            )
-            try:
-                await check_schema(connection)
-            except BaseException:
-                connection.terminate()
-                raise
+            await check_schema(connection)
         except (*GONE, *STARTING) as error:
+            connection.terminate()
             unavailable(error)
-        except asyncpg.InvalidAuthorizationSpecificationError as error:
-            raise LogRefused(f"The event log refuses this user: {error}.", "Check POSTGRES_DSN.") from error
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def close(self) -> None:
@@ -76,6 +72,17 @@ class Wire:
         if self._connection is not None and not self._connection.is_closed():
             with contextlib.suppress(*GONE, *STARTING):
                 await self._connection.close(timeout=2)
+
+
+async def connect(dsn: str) -> asyncpg.Connection:
+    """A connection of the caller's own. Raises LogUnavailable, and LogRefused for a wrong user or password."""
+    try:
+        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS)
+    except (*GONE, *STARTING) as error:
+        unavailable(error)
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        hint = "Check POSTGRES_DSN, and the file POSTGRES_PASSWORD_FILE if it is set."
+        raise LogRefused(f"The event log refuses this user: {error}.", hint) from error
 
 
 def unavailable(error: BaseException) -> NoReturn:

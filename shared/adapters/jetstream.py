@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from shared.adapters.bus_client import BusForbids, BusUnavailable, BusUser, Line, open_client
 from shared.adapters.bus_layout import (
     CONTROL,
     SCHEDULER,
@@ -29,7 +30,6 @@ from shared.adapters.bus_layout import (
     streams,
     tick_consumer,
 )
-from shared.domain.errors import BackupManagerError
 from shared.domain.events import Job
 from shared.domain.messages import (
     CANCEL_SUBJECT,
@@ -51,14 +51,11 @@ FETCH_TIMEOUT_SECONDS: Final = 5.0
 """A pending fetch outlives a server restart until this time is over, so it is short."""
 
 BACK_OFF_SECONDS: Final = 0.5
-RECONNECT_WAIT_SECONDS: Final = 0.5
 PER_SUBJECT_LIMIT_ERROR: Final = 10077
 
 log = logging.getLogger(__name__)
 
-
-class BusUnavailable(BackupManagerError):
-    """The bus does not answer now."""
+__all__ = ["Accepted", "Bus", "BusForbids", "BusUnavailable", "BusUser", "Delivery", "Inbox"]
 
 
 class Accepted(StrEnum):
@@ -145,27 +142,29 @@ class Inbox:
 class Bus:
     """A connection to the bus."""
 
-    def __init__(self, client: Client, closed: asyncio.Event, leaving: asyncio.Event) -> None:
+    def __init__(self, client: Client, line: Line) -> None:
         self._client = client
         self._stream = client.jetstream(timeout=CALL_TIMEOUT_SECONDS)
-        self._leaving = leaving
-        self.closed = closed
+        self._line = line
+        self.closed = line.closed
 
     @classmethod
-    async def connect(cls, url: str, name: str, *, timeout_seconds: float = 30.0) -> Bus:
-        """Connect, trying again while the server is not there yet. Raises BusUnavailable after the timeout."""
-        closed, leaving = asyncio.Event(), asyncio.Event()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return cls(await _connect(url, name, closed, leaving), closed, leaving)
-        except TimeoutError as error:
-            raise BusUnavailable(
-                "The bus cannot be reached.", "Is nats-server running, and is NATS_URL right?"
-            ) from error
+    async def connect(cls, url: str, user: BusUser | str, *, timeout_seconds: float = 30.0) -> Bus:
+        """Connect, trying again while the server is not there yet.
+
+        Raises BusUnavailable after the timeout, BusForbids when the server does not let this user in, and KeyRefused.
+        """
+        line = Line(BusUser(user) if isinstance(user, str) else user)
+        return cls(await open_client(url, line, timeout_seconds), line)
+
+    @property
+    def why(self) -> BusForbids | None:
+        """What the server forbade this user, once it did."""
+        return self._line.why
 
     async def close(self) -> None:
         """Send what is waiting and close."""
-        self._leaving.set()
+        self._line.leaving.set()
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             await asyncio.wait_for(self._client.drain(), CALL_TIMEOUT_SECONDS)
 
@@ -180,7 +179,7 @@ class Bus:
             for stream_name, consumer in consumers(stores, ack_wait_seconds):
                 await self._stream.add_consumer(stream_name, consumer)
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"The bus could not be set up: {error}.") from error
+            raise self._line.failed(f"The bus could not be set up: {error}.") from error
 
     async def publish_tick(self, tick: Tick) -> Accepted:
         """Put a tick on the bus. Raises BusUnavailable."""
@@ -191,9 +190,9 @@ class Bus:
         except APIError as error:
             if error.err_code == PER_SUBJECT_LIMIT_ERROR:
                 return Accepted.ALREADY_RUNNING
-            raise BusUnavailable(f"The bus refuses {subject}: {error}.") from error
+            raise self._line.failed(f"The bus refuses {subject}: {error}.") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"The bus does not take {subject}: {error!r}.") from error
+            raise self._line.failed(f"The bus does not take {subject}: {error!r}.") from error
         return Accepted.DUPLICATE if stored.duplicate else Accepted.STORED
 
     async def withdraw_tick(self, tick: Tick) -> None:
@@ -208,14 +207,14 @@ class Bus:
         except NotFoundError:
             return  # settled in the meantime
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"The bus does not give the tick of {tick.host} back: {error!r}.") from error
+            raise self._line.failed(f"The bus does not give the tick of {tick.host} back: {error!r}.") from error
 
     async def publish_trigger(self, trigger: Trigger) -> int:
         """Ask for runs; returns the wish's number on the bus. Raises BusUnavailable."""
         try:
             stored = await self._stream.publish(TRIGGER_SUBJECT, encode_trigger(trigger))
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"The bus does not take the trigger: {error!r}.") from error
+            raise self._line.failed(f"The bus does not take the trigger: {error!r}.") from error
         return stored.seq
 
     async def publish_cancel(self, cancel: Cancel) -> None:
@@ -223,7 +222,7 @@ class Bus:
         try:
             await self._stream.publish(cancel_subject(cancel.host), encode_cancel(cancel))
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"The bus does not take the cancel: {error!r}.") from error
+            raise self._line.failed(f"The bus does not take the cancel: {error!r}.") from error
 
     async def last_cancel(self, host: HostName) -> tuple[bytes, datetime] | None:
         """The body of the host's last cancel message and when it was stored; None when none is kept."""
@@ -232,7 +231,7 @@ class Bus:
         except NotFoundError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"The bus does not say whether {host} was called off: {error!r}.") from error
+            raise self._line.failed(f"The bus does not say whether {host} was called off: {error!r}.") from error
         return (found.data or b"", found.time) if found.time is not None else None
 
     @contextlib.asynccontextmanager
@@ -256,42 +255,3 @@ class Bus:
     def triggers(self) -> Inbox:
         """The wishes of people."""
         return Inbox(self._client, TRIGGERS, SCHEDULER)
-
-
-async def _connect(url: str, name: str, closed: asyncio.Event, leaving: asyncio.Event) -> Client:
-    async def on_error(error: Exception) -> None:
-        log.warning("The bus reports: %r", error)
-
-    async def on_disconnected() -> None:
-        if not leaving.is_set():
-            log.warning("The bus is disconnected; reconnecting.")
-
-    async def on_reconnected() -> None:
-        log.info("The bus is connected again.")
-
-    async def on_closed() -> None:
-        closed.set()
-
-    while True:
-        client = Client()
-        try:
-            await client.connect(
-                url.split(","),
-                name=name,
-                connect_timeout=2,
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # it is only slept for
-                ping_interval=20,
-                error_cb=on_error,
-                disconnected_cb=on_disconnected,
-                reconnected_cb=on_reconnected,
-                closed_cb=on_closed,
-            )
-        except (nats.errors.Error, OSError) as error:
-            log.warning("The bus cannot be reached yet: %r", error)
-            await client.close()  # a client that could not connect keeps its socket
-            closed.clear()
-            await asyncio.sleep(RECONNECT_WAIT_SECONDS)
-        else:
-            return client

@@ -10,14 +10,13 @@ from typing import Final
 
 import asyncpg
 
+from shared.adapters.roles import create_roles, grant_writing
 from shared.domain.errors import LogUnavailable, SchemaMismatch
 
 LOCK_KEY: Final = 7_215_083_441
 """Any number that nobody else in the database uses."""
 
 WAIT_SECONDS: Final = 60.0
-
-ROLES: Final = ("backup_owner", "backup_worker", "backup_api", "backup_anon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,14 @@ def known_migrations() -> list[Migration]:
 async def migrate(connection: asyncpg.Connection, passwords: dict[str, str] | None = None) -> list[str]:
     """Bring the database up to date; returns the names of the files that were applied.
 
-    `passwords` maps roles to the passwords they get. Needs a role that may create roles and schemas.
+    `passwords` maps roles to the passwords they get; with one for a service, each may append its own events only.
+    Needs a role that may create roles and schemas.
     Raises SchemaMismatch when the database was made by a newer version or by other files, and LogUnavailable when
     somebody else is migrating it and does not come to an end.
     """
     await _lock(connection)
     try:
-        await _create_roles(connection, passwords or {})
+        await create_roles(connection, passwords or {})
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS public.backup_migrations ("
             "number int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,"
@@ -63,6 +63,7 @@ async def migrate(connection: asyncpg.Connection, passwords: dict[str, str] | No
         pending = pending_migrations(known_migrations(), await _applied(connection))
         for migration in pending:
             await _apply(connection, migration)
+        await grant_writing(connection, passwords or {})
         return [migration.name for migration in pending]
     finally:
         if not connection.is_closed():  # the lock of a lost connection is gone with it
@@ -116,18 +117,6 @@ async def _lock(connection: asyncpg.Connection) -> None:
 async def _applied(connection: asyncpg.Connection) -> dict[int, str]:
     rows = await connection.fetch("SELECT number, checksum FROM public.backup_migrations")
     return {row["number"]: row["checksum"] for row in rows}
-
-
-async def _create_roles(connection: asyncpg.Connection, passwords: dict[str, str]) -> None:
-    existing = {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
-    for role in ROLES:
-        if role not in existing:
-            login = "NOLOGIN" if role == "backup_owner" else "LOGIN"
-            await connection.execute(f"CREATE ROLE {role} {login}")  # a fixed word, never input
-        if role in passwords:
-            quoted = await connection.fetchval("SELECT quote_literal($1::text)", passwords[role])
-            await connection.execute(f"ALTER ROLE {role} PASSWORD {quoted}")
-    await connection.execute("GRANT backup_owner TO CURRENT_USER")
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:

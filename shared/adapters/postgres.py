@@ -17,7 +17,7 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.adapters.database import CONNECT_TIMEOUT_SECONDS, GONE, STARTING, Wire, unavailable
+from shared.adapters.database import Wire, connect
 from shared.domain.audit import Link
 from shared.domain.errors import LogConflict, LogRefused
 from shared.domain.events import NewEvent, Recorded, decode_page, encode_event
@@ -26,6 +26,10 @@ PAGE_EVENTS: Final = 500
 """A page and what is made of it fit into the second-level cache of a processor: twice as many are a fifth slower."""
 POLL_SECONDS: Final = 2.0
 """How long a follower sleeps at most: notifications only wake it earlier."""
+
+NOT_OURS: Final = (
+    "Is POSTGRES_DSN the role of this service? After an upgrade, `backup-manager provision` says anew who writes what."
+)
 
 _APPEND: Final = "SELECT first_position, last_version, duplicate FROM log.append($1, $2, $3, $4, $5)"
 # A double is exact to the microsecond until 2100; with numeric, as in log.microseconds, pages would take twice as long.
@@ -92,6 +96,8 @@ class EventLog:
                 )
         except asyncpg.SerializationError as error:
             raise LogConflict(stream, expected_version or 0, int(error.detail or 0)) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise LogRefused(f"The event log refuses an append to {stream}: {error}.", NOT_OURS) from error
         except asyncpg.PostgresError as error:
             raise LogRefused(f"The event log refuses an append to {stream}: {error}.") from error
         if row is None:
@@ -194,10 +200,7 @@ class EventLog:
 
     @contextlib.asynccontextmanager
     async def _listening(self, woken: asyncio.Event) -> AsyncIterator[None]:
-        try:
-            listener = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT_SECONDS)
-        except (*GONE, *STARTING) as error:
-            unavailable(error)
+        listener = await connect(self._dsn)
         try:
             listener.add_termination_listener(lambda _: woken.set())
             await listener.add_listener("events", lambda *_: woken.set())

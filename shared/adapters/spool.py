@@ -1,9 +1,13 @@
-"""Events that wait for the log: one small SQLite file in each host's folder, durable before `add` returns."""
+"""Events that wait for the log: one small SQLite file in each host's folder, durable before `add` returns.
+
+All services of a host share the file. Each takes out only what it may append itself, so what one of them wrote in
+another's name is never told under that name's role.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +35,13 @@ class Waiting:
 
 
 class Spool:
-    """The waiting events of one host. Blocking: call it from a thread."""
+    """The waiting events of one host, all of them or those of some types. Blocking: call it from a thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, types: Collection[str] | None = None) -> None:
         self._path = path
+        names = ", ".join(f"'{name}'" for name in sorted(types or ()))  # of our own classes
+        of_these = f"CASE WHEN json_valid(data) THEN json_extract(data, '$.type') IN ({names}) ELSE 0 END"
+        self._mine = "1" if types is None else of_these
 
     def add(self, stream: str, events: Sequence[NewEvent]) -> None:
         """Keep events until they are recorded; one that waits already is not added twice. Raises sqlite3.Error."""
@@ -46,7 +53,8 @@ class Spool:
         """The oldest events that wait, as many as go into one append; None when none do."""
         with closing(self._open()) as database:
             rows = database.execute(
-                "SELECT number, id, stream, data FROM waiting ORDER BY number LIMIT ?", (BATCH_EVENTS,)
+                f"SELECT number, id, stream, data FROM waiting WHERE {self._mine} ORDER BY number LIMIT ?",  # noqa: S608
+                (BATCH_EVENTS,),
             ).fetchall()
         if not rows:
             return None
@@ -62,7 +70,12 @@ class Spool:
     def forget(self, upto_number: int) -> None:
         """Drop the events up to this number: the log has them."""
         with closing(self._open()) as database, database:
-            database.execute("DELETE FROM waiting WHERE number <= ?", (upto_number,))
+            database.execute(f"DELETE FROM waiting WHERE number <= ? AND {self._mine}", (upto_number,))  # noqa: S608
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits, of nobody. Raises sqlite3.Error."""
+        with closing(self._open()) as database:
+            return database.execute("SELECT 1 FROM waiting LIMIT 1").fetchone() is None
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_SECONDS)

@@ -31,10 +31,18 @@ NUMBERS: Final[Mapping[str, tuple[Rule[int], int]]] = {
 """The whole numbers of .env: their rules and defaults."""
 
 SECRETS: Final = frozenset({"NATS_URL", "POSTGRES_DSN", "POSTGRES_ADMIN_DSN"})
+PASSWORD_FILES: Final[Mapping[str, str]] = {
+    "POSTGRES_PASSWORD_FILE": "POSTGRES_DSN",
+    "POSTGRES_ADMIN_PASSWORD_FILE": "POSTGRES_ADMIN_DSN",
+}
+"""The files that hold a password alone, and whose password it is."""
+
 KNOWN_VARIABLES: Final = frozenset(
     {
         *NUMBERS,
         *SECRETS,
+        *PASSWORD_FILES,
+        "NATS_NKEY_FILE",
         "BACKUP_ROOT",
         "BACKUP_DATA",
         "HOSTS",
@@ -96,6 +104,7 @@ def settings_of(
         restore_folders=value("RESTORE_FOLDERS", rules.folders_text, ()),
         tz=value("TZ", rules.time_zone, "UTC"),
         nats_url=value("NATS_URL", rules.nats_url, ""),
+        nats_nkey_file=value("NATS_NKEY_FILE", rules.secret_file, None),
         nats_replicas=int(value("NATS_REPLICAS", rules.one_of(("1", "3", "5")), "1")),
         postgres_dsn=value("POSTGRES_DSN", rules.postgres_dsn, ""),
         postgres_admin_dsn=value("POSTGRES_ADMIN_DSN", rules.postgres_dsn, ""),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from shared.config import rules
-from shared.config.building import effective, settings_of
+from shared.config.building import PASSWORD_FILES, effective, settings_of
 from shared.config.dotenv import parse_dotenv
+from shared.config.dsn import holds_password, with_password
 from shared.config.problems import Given, Problems, Table, Unallowed
 from shared.config.settings import Settings
 from shared.domain.errors import SettingsRefused
@@ -30,7 +32,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None, toml_fil
     problems = Problems()
     lines = _env_lines(env_file, problems) if env_file else {}
     tables = _toml_tables(toml_file, problems)
-    variables = effective(environ, lines, problems)
+    variables = _with_passwords(effective(environ, lines, problems), problems)
     settings = settings_of(variables, tables, default_data_dir=_default_data_dir(environ), problems=problems)
     if problems.sentences:
         raise SettingsRefused(tuple(problems.sentences))
@@ -40,6 +42,33 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None, toml_fil
 def _env_lines(path: Path, problems: Problems) -> dict[str, Given]:
     text = _text(path, problems)
     return {} if text is None else parse_dotenv(text, path.name, problems)
+
+
+def _with_passwords(variables: dict[str, Given], problems: Problems) -> dict[str, Given]:
+    """The variables with each password that stands in a file of its own put into the address it belongs to."""
+    found = dict(variables)
+    for file_key, dsn_key in PASSWORD_FILES.items():
+        if file_key not in variables:
+            continue
+        path = problems.checked(variables[file_key], rules.secret_file, None)
+        dsn = str(found[dsn_key].value) if dsn_key in found else ""
+        if path is None:
+            continue
+        if not dsn or holds_password(dsn):
+            state = "holds a password already" if dsn else "is not given"
+            problems.add(f"{variables[file_key].where}: {file_key} is the password of {dsn_key}, which {state}.")
+        elif (password := _password(file_key, path, problems)) is not None:
+            found[dsn_key] = replace(found[dsn_key], value=with_password(dsn, password))
+    return found
+
+
+def _password(key: str, path: Path, problems: Problems) -> str | None:
+    text = _text(path, problems)
+    password = None if text is None else text.strip("\r\n")
+    if password is not None and (not password or "\n" in password):
+        problems.add(f"{key}: the file {path} must hold one line, the password.")
+        return None
+    return password
 
 
 def _toml_tables(path: Path | None, problems: Problems) -> Table:

@@ -259,6 +259,11 @@ def nats_url(value: str) -> str:
     raise Unallowed("empty or URLs beginning with nats://, tls://, ws:// or wss://, separated by commas")
 
 
+def secret_file(value: str) -> Path | None:
+    """The absolute path of a file that keeps a secret; None when it is empty."""
+    return absolute_path(value) if value else None
+
+
 def postgres_dsn(value: str) -> str:
     """The address of the event log; empty when it is not given."""
     if not value or _POSTGRES_DSN.fullmatch(value):

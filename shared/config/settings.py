@@ -116,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_listen: tuple[str, int] = ("127.0.0.1", 8085)
     restore_folders: tuple[str, ...] = ()
     nats_url: str = ""
+    nats_nkey_file: Path | None = None
     nats_replicas: int = 1
     postgres_dsn: str = ""
     postgres_admin_dsn: str = ""

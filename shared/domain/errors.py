@@ -9,6 +9,7 @@ BackupManagerError          what happened, to what, and what the reader can do
 ├── LogConflict             an append expected another version: decide again
 ├── LogUnavailable          the event log cannot be reached now
 ├── LogRefused              the event log will never accept this append
+├── KeyRefused              a key or password file that is missing, unreadable or not one
 ├── SchemaMismatch          the database was made by another version of this program
 ├── StoreRefused            BACKUP_ROOT is missing, not a store, another store, or cannot be written
 │   ├── StoreNotMounted     a store of the settings is not mounted on this machine
@@ -77,6 +78,10 @@ class LogUnavailable(BackupManagerError):
 
 class LogRefused(BackupManagerError):
     """The event log refuses this append and would refuse it again."""
+
+
+class KeyRefused(BackupManagerError):
+    """The file with a key cannot be read, or what is in it is no key."""
 
 
 class SchemaMismatch(BackupManagerError):

@@ -2,7 +2,8 @@
 
 A backup never waits for Postgres. What a worker saw happen is kept in the host's spool before anything else relies
 on it; the relay appends it as soon as the log answers. Sending the same event twice changes nothing, because its id
-is derived from its run.
+is derived from its run. Each service relays its own facts only (the database takes no others from it); a reader waits
+until those of the others are told too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from shared.adapters.milestones import Milestone, reached
@@ -23,16 +24,21 @@ from shared.domain.events import NewEvent
 from shared.domain.names import HostName, host_stream
 
 RELAY_SECONDS: Final = 2.0
+OTHERS_SECONDS: Final = 2.0
+"""How long a reader waits for what other services are just telling the log."""
+
+LOOK_SECONDS: Final = 0.05
 
 log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """The spools of a store and the relay that empties them."""
+    """The spools of a store and the relay that empties them: of the types named, or of all events."""
 
-    def __init__(self, store: Store, events: EventLog) -> None:
+    def __init__(self, store: Store, events: EventLog, types: Collection[str] | None = None) -> None:
         self._store = store
         self._log = events
+        self._types = types
         self._waiting: set[HostName] = set(store.hosts())
         self._turns: dict[HostName, asyncio.Lock] = {}
         self.log_is_away = False
@@ -43,14 +49,31 @@ class Outbox:
             await in_thread(self._spool, host, events)
         except (sqlite3.Error, StoreRefused) as error:
             log.warning("The spool of %s cannot be written (%s); telling the log directly.", host, error)
+            await self.drain(host)  # what waits there happened before: a full drive can still be read
             await self._log.append(host_stream(host), None, events)
             return
         reached(Milestone.SPOOL_WRITTEN)
         self._waiting.add(host)
-        await self.drain(host)
+        await self.tell(host)
 
     async def drain(self, host: HostName) -> bool:
-        """Append what waits for this host; True when nothing waits any more."""
+        """Append what waits for this host; True when nothing waits any more, neither of ours nor of others."""
+        told = await self.tell(host)
+        if not told or self._types is None:
+            return told
+        for _ in range(int(OTHERS_SECONDS / LOOK_SECONDS)):
+            try:
+                if await in_thread(self._is_empty, host):
+                    return True
+            except (sqlite3.Error, StoreRefused) as error:
+                log.warning("The spool of %s cannot be read now: %s", host, error)
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+        log.warning("Events of %s that another service has to tell the log still wait on the drive.", host)
+        return False
+
+    async def tell(self, host: HostName) -> bool:
+        """Append what waits of ours for this host; True when nothing of it waits any more."""
         async with self._turns.setdefault(host, asyncio.Lock()):
             try:
                 while waiting := await in_thread(self._oldest, host):
@@ -84,7 +107,7 @@ class Outbox:
         """Empty all spools again and again until told to stop."""
         while not stop.is_set():
             for host in sorted(self._waiting):
-                if not await self.drain(host) and self.log_is_away:
+                if not await self.tell(host) and self.log_is_away:
                     break
             try:
                 async with asyncio.timeout(RELAY_SECONDS):
@@ -104,6 +127,11 @@ class Outbox:
         with self._store.folder(host):
             self._open(host).add(host_stream(host), events)
 
+    def _is_empty(self, host: HostName) -> bool:
+        self._store.check()
+        path = self._store.root / host / ".spool" / "events.db"
+        return not path.exists() or self._open(host).is_empty()
+
     def _oldest(self, host: HostName) -> Waiting | None:
         self._store.check()
         path = self._store.root / host / ".spool" / "events.db"
@@ -114,4 +142,4 @@ class Outbox:
         self._open(host).forget(upto_number)
 
     def _open(self, host: HostName) -> Spool:
-        return Spool(self._store.root / host / ".spool" / "events.db")
+        return Spool(self._store.root / host / ".spool" / "events.db", self._types)

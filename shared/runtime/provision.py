@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
-from shared.adapters.jetstream import Bus
+from shared.adapters.bus_permissions import PROVISION
+from shared.adapters.jetstream import Bus, BusUser
 from shared.adapters.migrate import migrate
 from shared.config import Settings
 from shared.domain.errors import LogRefused, LogUnavailable
@@ -33,20 +35,25 @@ class Provisioned:
 
 
 async def provision(
-    settings: Settings, *, admin_dsn: str, nats_url: str, passwords: Mapping[str, str] | None = None
+    settings: Settings,
+    *,
+    admin_dsn: str,
+    nats_url: str,
+    nkey_file: Path | None = None,
+    passwords: Mapping[str, str] | None = None,
 ) -> Provisioned:
     """Create roles, schema, streams and consumers, or bring them up to date.
 
-    Raises LogUnavailable, LogRefused, SchemaMismatch and BusUnavailable.
+    Raises LogUnavailable, LogRefused, SchemaMismatch, BusUnavailable and KeyRefused.
     """
     applied = await provision_log(admin_dsn, passwords or {})
-    await provision_bus(settings, nats_url)
+    await provision_bus(settings, nats_url, nkey_file)
     return Provisioned(tuple(applied))
 
 
-async def provision_bus(settings: Settings, nats_url: str) -> None:
-    """The bus part of it. Raises BusUnavailable."""
-    bus = await Bus.connect(nats_url, "provision")
+async def provision_bus(settings: Settings, nats_url: str, nkey_file: Path | None = None) -> None:
+    """The bus part of it. Raises BusUnavailable and KeyRefused."""
+    bus = await Bus.connect(nats_url, BusUser(PROVISION, nkey_file))
     try:
         await bus.provision(settings.stores, settings.timing.ack_wait_seconds, settings.nats_replicas)
     finally:

@@ -7,10 +7,13 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from shared.adapters.clock import SystemClock
 from shared.config import Settings, load_settings
 from shared.domain.errors import SettingsRefused
+from shared.runtime import lifetime
 from shared.runtime.confined import MayWrite, confine_service
-from shared.runtime.service import run_service
+from shared.runtime.lifetime import Lifetime
+from shared.runtime.service import EXIT_OK, run_service
 
 ENV_FILE = "BACKUP_ENV_FILE"
 TOML_FILE = "BACKUP_TOML_FILE"
@@ -23,14 +26,23 @@ def start_service(
 
     `may_write` tells where it may write at all; None is for one that its user's rights alone hold back.
     """
+    clock = SystemClock()
+    began = clock.monotonic()
+    asked = Lifetime()
 
     async def main(stop: asyncio.Event) -> None:
+        nonlocal asked
+        asked = Lifetime.asked_for(os.environ)
         settings = service_settings()
-        if may_write is not None:
-            confine_service(settings, may_write)  # before anything has begun a second thread
-        await serve(settings, stop)
+        async with asked.shown():
+            if may_write is not None:
+                confine_service(settings, may_write)  # before anything has begun a second thread
+            await serve(settings, stop)
 
-    return run_service(name, main)
+    code = run_service(name, main)
+    if code != EXIT_OK:
+        asked.wait_out(clock.monotonic() - began)
+    return code
 
 
 def service_settings() -> Settings:
@@ -46,7 +58,7 @@ def service_settings() -> Settings:
 
 def settings_here() -> Settings:
     """The settings of the environment, .env and backup.toml. Raises SettingsRefused."""
-    environ = dict(os.environ)
+    environ = {name: value for name, value in os.environ.items() if name not in lifetime.NAMES}
     return load_settings(
         environ,
         env_file=_file(environ.pop(ENV_FILE, None), ".env"),

@@ -19,7 +19,7 @@ def asked_to_end() -> bool:
 
 
 async def fail_when_closed(bus: Bus, stop: asyncio.Event) -> None:
-    """Return when the service stops. Raises BackupManagerError when the bus was closed before."""
+    """Return when the service stops. Raises BusForbids and BackupManagerError when the bus was closed before."""
     waits = [asyncio.create_task(bus.closed.wait()), asyncio.create_task(stop.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -27,4 +27,6 @@ async def fail_when_closed(bus: Bus, stop: asyncio.Event) -> None:
         for wait in waits:
             wait.cancel()
     if bus.closed.is_set() and not stop.is_set():
+        if bus.why is not None:
+            raise bus.why
         raise BackupManagerError("The connection to the bus was closed for good.", "The service is started again.")

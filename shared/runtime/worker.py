@@ -14,6 +14,7 @@ from shared.adapters.jetstream import CALL_TIMEOUT_SECONDS, BusUnavailable, Deli
 from shared.adapters.journal import about
 from shared.domain.errors import BackupManagerError, HostBusy, MessageRefused
 from shared.domain.messages import Tick, decode_tick
+from shared.runtime.service import first_of
 from shared.runtime.watch import asked_to_end
 
 SETTLE_ATTEMPTS: Final = 5
@@ -126,7 +127,7 @@ class Worker:
 
     async def _decide(self, tick: Tick) -> Disposition:
         try:
-            return await self._handle(tick)
+            return await self._handled(tick)
         except HostBusy as error:
             seconds = min(BUSY_RETRY_SECONDS, self._ack_wait_seconds)
             log.info("%s Trying again in %g s.", error.message, seconds)
@@ -139,6 +140,12 @@ class Worker:
         except Exception:
             log.exception("The run could not be handled; trying again in %g s.", ERROR_RETRY_SECONDS)
             raise
+
+    async def _handled(self, tick: Tick) -> Disposition:
+        try:
+            return await self._handle(tick)
+        except ExceptionGroup as group:  # of what a handler does side by side, the first error decides
+            raise first_of(group) from group
 
     async def _beat(self, delivery: Delivery, work: asyncio.Task[Disposition]) -> bool:
         """Ends with True, having cancelled the work, when nobody confirmed that it is ours for half of the ack wait.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.adapters.clock import SystemClock
-from shared.adapters.jetstream import Bus
+from shared.adapters.jetstream import Bus, BusUser
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
 from shared.config import Settings
@@ -20,6 +20,7 @@ from shared.domain.errors import LogUnavailable, StoreRefused
 from shared.domain.events import Job, NewEvent, StoreEnrolled
 from shared.domain.ids import derived_id
 from shared.domain.names import store_stream
+from shared.domain.writers import Service, relayed_by
 from shared.runtime.cancel import Cancels
 from shared.runtime.host_log import HostLog
 from shared.runtime.outbox import Outbox
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 class Ways:
     """The ways to the log and the bus, which all stores of a process share. `worker` names this process."""
 
+    service: Service
     settings: Settings
     events: EventLog
     bus: Bus
@@ -89,12 +91,13 @@ class Workplace:
 async def connected(settings: Settings, service: str, stop: asyncio.Event) -> AsyncIterator[Ways]:
     """The ways to log and bus while the block lasts. Raises BusUnavailable."""
     events = EventLog(settings.postgres_dsn)
-    bus = await Bus.connect(settings.nats_url, service)
+    bus = await Bus.connect(settings.nats_url, BusUser(service, settings.nats_nkey_file))
     try:
         rejections = Rejections(events)
         cancels = Cancels(bus, rejections)
         worker = f"{platform.node()}:{os.getpid()}"
-        ways = Ways(settings, events, bus, cancels, rejections, SystemClock(), worker, asyncio.Event())
+        leave = asyncio.Event()
+        ways = Ways(Service(service), settings, events, bus, cancels, rejections, SystemClock(), worker, leave)
         async with asyncio.TaskGroup() as tasks, cancels.heard():
             closed = tasks.create_task(fail_when_closed(bus, stop))
             yield ways
@@ -111,7 +114,7 @@ async def workplace(ways: Ways, store: Store, stop: asyncio.Event) -> AsyncItera
     Raises StoreRefused before anything is written.
     """
     await enrol(store, ways.events)
-    outbox = Outbox(store, ways.events)
+    outbox = Outbox(store, ways.events, relayed_by(ways.service))
     async with asyncio.TaskGroup() as tasks:
         relay = tasks.create_task(outbox.relay(stop))
         yield Workplace(ways, store, HostLog(ways.events, outbox))

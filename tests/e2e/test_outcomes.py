@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import nats
 from nats.js.errors import APIError
 
 from services.embedded.sshd import make_key
@@ -29,6 +28,7 @@ from shared.domain.events import (
     SnapshotFailed,
     SnapshotStarted,
 )
+from shared.domain.writers import Service
 from tests.support.backups import files_under
 from tests.support.installation import Installation, installation, of_type
 from tests.support.trees import differences, snapshot_of
@@ -90,8 +90,7 @@ async def ask(system: Installation, *words: str) -> process.Finished:
 
 async def put(system: Installation, subject: str, body: bytes) -> None:
     """Put a message on the bus as a client that is not ours; while another is pending there, the bus refuses it."""
-    assert system.connections is not None
-    client = await nats.connect(system.connections.nats_url)
+    client = await system.foreign_client(Service.SCHEDULER if subject.startswith("tick.") else Service.OPERATOR)
     try:
         async with asyncio.timeout(20):
             while True:

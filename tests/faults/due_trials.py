@@ -62,10 +62,11 @@ class Trials:
         return [
             f"{effect} at {milestone}: {sentence}"
             for milestone in self.reached
-            for sentence in await self._one(milestone, effect)
+            for sentence in await self.struck(milestone, effect)
         ]
 
-    async def _one(self, milestone: Milestone, effect: Effect) -> list[str]:
+    async def struck(self, milestone: Milestone, effect: Effect) -> list[str]:
+        """Strike at one; returns what was wrong."""
         async with jobs(self.server, self.ability) as host:
             await self._prepare(host)
             before = _trees(host)

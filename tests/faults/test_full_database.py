@@ -20,6 +20,7 @@ from shared.domain.events import AlertRaised, Job, NewEvent, Recorded, SnapshotC
 from shared.domain.ids import derived_id
 from shared.domain.messages import Tick
 from shared.domain.names import host_stream, parse_host_name
+from shared.domain.writers import Service
 from tests.faults.conftest import Tell
 from tests.faults.filling import ROOMS, make_room
 from tests.support.backups import mounted
@@ -94,7 +95,7 @@ async def one_more_snapshot(running: Installation) -> None:
     """
     assert running.connections is not None
     before = len(running.snapshots(HOST))
-    bus = await Bus.connect(running.connections.nats_url, "test")
+    bus = await Bus.connect(running.connections.nats_url, running.bus_user(Service.SCHEDULER))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(running.snapshots(HOST)) == before:

@@ -256,6 +256,23 @@ async def test_where_the_spool_cannot_be_written_facts_go_to_the_log_directly(
     assert await log.head() == 2
 
 
+async def test_what_waits_in_a_spool_that_cannot_be_written_any_more_is_told_first(
+    outbox: Outbox, store: Store, log: EventLog, shared_server: SharedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shared_server.kill()
+    earlier, later = alerts(1, prefix="earlier"), alerts(1, prefix="later")
+    await outbox.record(HOST, earlier)
+    await shared_server.start()
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Spool, "add", full)
+    await outbox.record(HOST, later)
+    told = [event.event for event in await log.read_stream(host_stream(HOST))]
+    assert told == [event.event for event in (*earlier, *later)]
+
+
 async def test_where_the_drive_is_gone_facts_go_to_the_log_directly(
     outbox: Outbox, store: Store, log: EventLog
 ) -> None:

@@ -13,11 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import nats
+from nats.aio.client import Client
 
 from services.embedded.sshd import ThrowawaySshd, free_port
 from services.embedded.system import Connections, System
 from shared.adapters import process
+from shared.adapters.bus_client import BusUser, KeyedClient
 from shared.adapters.clock import SystemClock
 from shared.adapters.postgres import EventLog
 from shared.adapters.store import Store
@@ -25,6 +26,7 @@ from shared.config import Settings, load_settings
 from shared.domain.errors import LogUnavailable
 from shared.domain.events import AnyEvent, BackupRequested, Recorded, RequestRefused, SnapshotCompleted
 from shared.domain.names import StoreName
+from shared.domain.writers import Service
 
 PATIENCE_SECONDS = 90.0
 FAST_BUS = "[bus]\nack_wait_seconds = 6\nheartbeat_seconds = 1\nretry_seconds = 1\noffline_retry_seconds = 1\n"
@@ -166,11 +168,20 @@ class Installation:
             await log.close()
         return [recorded for recorded in found if host is None or recorded.stream == f"host-{host}"]
 
+    def bus_user(self, service: Service) -> BusUser:
+        """A service, as the bus knows it."""
+        assert self.system is not None
+        return BusUser(service, self.system.secrets.key(service))
+
+    async def foreign_client(self, service: Service = Service.OPERATOR) -> Client:
+        """A client that is not ours, with the key of somebody."""
+        assert self.connections is not None
+        return await KeyedClient.plainly(self.connections.nats_url, self.bus_user(service))
+
     async def publish(self, subject: str, body: bytes = b"") -> None:
         """Publish as a client that is not ours."""
-        assert self.connections is not None
         self._raise_when_ended()
-        client = await nats.connect(self.connections.nats_url)
+        client = await self.foreign_client()
         await client.publish(subject, body)
         await client.drain()
 

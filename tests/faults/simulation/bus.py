@@ -216,6 +216,7 @@ class FakeBus:
         self._passage = passage
         self._enter = enter or asyncio.create_task
         self.closed = asyncio.Event()
+        self.why = None
 
     async def ask(self) -> None:
         """The way there."""

@@ -162,12 +162,15 @@ class Chaos(People):
 
     async def drive_pulled(self) -> None:
         world = self._world
+        if world.main.pulled:
+            return
         world.main.pulled = True
         world.disks.mounted = None
         await self._for(3)
-        world.main.cut_power(self._random)
-        world.main.pulled = False
-        world.disks.mounted = world.main
+        if world.main.pulled:  # a power cut has put it back meanwhile, and somebody may write to it
+            world.main.cut_power(self._random)
+            world.main.pulled = False
+            world.disks.mounted = world.main
 
     # Hosts.
 

@@ -81,7 +81,7 @@ def replacements(world: World) -> dict[Any, dict[str, Any]]:
     os, fcntl = world.os, FakeFcntl(world.disks)
     FakePath.os, FakeOpener.os, FakeSpool.world = os, os, world
 
-    async def connect(_url: str, _name: str) -> FakeBus:
+    async def connect(_url: str, _user: object) -> FakeBus:
         process: Any = here()
         bus = world.bus_of(process)
         await bus.ask()

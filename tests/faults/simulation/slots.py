@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tests.faults.simulation.world import World
 
 OUTCOMES: Final = frozenset({"Completed", "Failed", "Abandoned", "Cancelled"})
-WORKED: Final = frozenset({"SnapshotCompleted", "ArchiveCompleted", "RetentionCompleted", "SlotSkipped"})
+WORKED: Final = frozenset({"SnapshotCompleted", "ArchiveCompleted", "RetentionCompleted"})
 WRONG_CLOCK: Final = timedelta(days=1, hours=1)
 """The clock of the simulation may be a day fast, and a slot by that clock is as good as any."""
 
@@ -49,7 +49,7 @@ class Slots:
     def _settle(self, slot: Slot, now: str, at: datetime) -> None:
         before, self._settled[slot] = self._settled.get(slot, ""), now
         # What waited in the spool of a drive that was away comes later than the word that it was away; and while the
-        # log is away, nobody knows that a slot has failed for good: it is tried once more.
+        # log is away, nobody knows that a slot has failed for good or was skipped: it is tried once more.
         if before not in {"", "store"} and (before in WORKED or not self._world.log_was_away()):
             self._world.wrong(f"the slot {slot} was settled twice, by {before} and now by {now}")
         if datetime.fromisoformat(slot[2]) > at + WRONG_CLOCK:

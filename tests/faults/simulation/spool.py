@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,8 +21,13 @@ class FakeSpool:
 
     world: World
 
-    def __init__(self, path: FakePath) -> None:
+    def __init__(self, path: FakePath, types: Collection[str] | None = None) -> None:
         self._path = path
+        self._types = types
+
+    def _mine(self) -> list[tuple[int, str, str, str]]:
+        rows = self._rows()
+        return [row for row in rows if self._types is None or type(decode_event(row[3])).__name__ in self._types]
 
     def _rows(self) -> list[tuple[int, str, str, str]]:
         disks = self.world.disks
@@ -52,7 +57,7 @@ class FakeSpool:
 
     def oldest(self) -> Waiting | None:
         """The oldest events that wait."""
-        rows = self._rows()[:BATCH_EVENTS]
+        rows = self._mine()[:BATCH_EVENTS]
         if not rows:
             return None
         taken = [row for row in rows if row[2] == rows[0][2]]
@@ -62,5 +67,10 @@ class FakeSpool:
     def forget(self, upto_number: int) -> None:
         """Drop the events up to this number."""
         rows = self._rows()
+        mine = {row[0] for row in self._mine()}
         self.world.step(here(), "spool", "forget")
-        rows[:] = [row for row in rows if row[0] > upto_number]
+        rows[:] = [row for row in rows if row[0] > upto_number or row[0] not in mine]
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits, of nobody."""
+        return not self._rows()

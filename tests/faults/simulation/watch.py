@@ -160,7 +160,8 @@ class Watch:
                 tree
                 for place in (*folder.entries[".trash"].entries.values(), folder)
                 for bin_ in place.entries.values()
-                for tree in bin_.entries.values()
+                for name_of_tree, tree in bin_.entries.items()
+                if not _is_part(name_of_tree)  # marked, but killed before it had its name: nobody takes it for whole
             ]
             for tree in trees:
                 if MARKER in tree.entries and parent in (tree, tree.entries.get("home")):
