@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from services.archiver.handler import Archiver
+from shared.adapters.confinement import MayWrite
 from shared.config import Settings
 from shared.domain.events import Job
 from shared.runtime.confined import in_host_folders
@@ -23,6 +23,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     await serve_stores(settings, "archiver", stop, work, held_back=True)
 
 
-def may_write(settings: Settings) -> list[Path]:
-    """Its archives and golden copies; where it locks and what it tells. Never a snapshot, never the trash."""
-    return in_host_folders(settings, "archives", "monthly", ".locks", ".spool")
+def may_write(settings: Settings) -> MayWrite:
+    """Its archives; the names of golden copies; where it locks and what it tells. Never a snapshot, never the trash.
+
+    A golden copy shares its files with snapshots, so not even there may it write into one.
+    """
+    return MayWrite(
+        all_of=in_host_folders(settings, "archives", ".locks", ".spool"),
+        names_of=in_host_folders(settings, "monthly"),
+        links_from=in_host_folders(settings, "hourly"),
+    )

@@ -21,7 +21,7 @@ def secrets_command(*, folder: Path, named: tuple[str, ...]) -> None:
 
     What is there is never overwritten; run it again when the stores change, then reload nats-server.
     """
-    stores = {parse_store_name(name) for name in named} or set(session.settings_here().stores)
+    stores = {parse_store_name(name) for name in named} or session.settings_here().stores
     made = SecretFiles(folder.absolute())
     try:
         made.make(stores, superuser=True)

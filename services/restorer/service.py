@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from services.restorer.handler import Restorer
+from shared.adapters.confinement import MayWrite
 from shared.config import Settings
 from shared.domain.events import Job
 from shared.runtime.confined import in_host_folders
@@ -27,7 +28,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     await serve_stores(settings, "restorer", stop, work, held_back=True)
 
 
-def may_write(settings: Settings) -> list[Path]:
+def may_write(settings: Settings) -> MayWrite:
     """Where restores may go, and the sockets of ssh; of the drive only where it locks and what it tells."""
     found = [*in_host_folders(settings, ".locks", ".spool"), run_folder(settings)]
     for folder in map(Path, settings.restored_below()):
@@ -37,4 +38,4 @@ def may_write(settings: Settings) -> list[Path]:
             found.append(folder)
         else:
             log.warning("Nothing can be restored to %s until it is there when the restorer starts.", folder)
-    return found
+    return MayWrite(found)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from services.retention.handler import Retention
+from shared.adapters.confinement import MayWrite
 from shared.config import Settings
 from shared.domain.events import Job
 from shared.runtime.confined import in_host_folders
@@ -23,6 +23,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     await serve_stores(settings, "retention", stop, work, held_back=True)
 
 
-def may_write(settings: Settings) -> list[Path]:
+def may_write(settings: Settings) -> MayWrite:
     """The folders of the hosts on the drive: it moves and removes there, and nowhere else."""
-    return in_host_folders(settings)
+    return MayWrite(in_host_folders(settings))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """The numbers of the system calls: the same on every architecture."""
@@ -25,6 +25,21 @@ _FIRST_VERSION: Final = _WRITE_FILE | sum(1 << bit for bit in range(4, 13))
 
 _REFER, _TRUNCATE = 1 << 13, 1 << 14
 _ON_A_FILE: Final = _WRITE_FILE | _TRUNCATE
+_ENOUGH: Final = 2
+"""The first version that knows _REFER: before it, nothing could be linked or moved to another directory at all."""
+
+
+class MayWrite(NamedTuple):
+    """Where a process may write.
+
+    `all_of`: everything at and below these paths. `names_of`: entries below these directories can be made, moved and
+    removed, but no file can be written: what shares its content with something else stays as it is. `links_from`:
+    what lies below these can be linked into `names_of`; the kernel refuses a link that could do more than its source.
+    """
+
+    all_of: Sequence[Path] = ()
+    names_of: Sequence[Path] = ()
+    links_from: Sequence[Path] = ()
 
 
 def version() -> int:
@@ -33,19 +48,23 @@ def version() -> int:
     return max(int(found), 0)
 
 
-def confine(may_write: Iterable[Path]) -> bool:
-    """Give up to write anywhere but at and below these paths; False where the kernel cannot hold that.
+def confine(may_write: MayWrite) -> bool:
+    """Give up to write anywhere else; False where the kernel cannot hold that.
 
     To be called before there is a second thread: the others would go on as they are. Raises OSError when a path is
     not there.
     """
-    if (known := version()) == 0:
+    if (known := version()) < _ENOUGH:
         return False
-    rights = _FIRST_VERSION | (_REFER if known >= 2 else 0) | (_TRUNCATE if known >= 3 else 0)
+    rights = _FIRST_VERSION | _REFER | (_TRUNCATE if known > _ENOUGH else 0)
     ruleset = _called(_CREATE_RULESET, struct.pack("=Q", rights), 8, 0)
     try:
-        for path in may_write:
+        for path in may_write.all_of:
             _allow(ruleset, path, rights)
+        for path in may_write.names_of:
+            _allow(ruleset, path, rights & ~_ON_A_FILE)
+        for path in may_write.links_from:
+            _allow(ruleset, path, _REFER)
         if _libc().prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "no_new_privs cannot be set")
         _called(_RESTRICT_SELF, ruleset, 0)

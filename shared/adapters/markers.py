@@ -43,11 +43,20 @@ class StoredSnapshot:
         return self.marker.event.quality
 
 
-def complete_tree(partial: str, name: str, marker: msgspec.Struct, *, source_at: int, target_at: int) -> None:
-    """Give a synced tree its marker and then its name, durably. Raises OSError; then it is no restore point."""
+def complete_tree(
+    partial: str, name: str, marker: msgspec.Struct, *, source_at: int, target_at: int, desk: int | None = None
+) -> None:
+    """Give a synced tree its marker and then its name, durably. Raises OSError; then it is no restore point.
+
+    With a `desk`, a directory where `partial` is no name, the marker is written there and moved.
+    """
     with open_directory(partial, at=source_at) as tree:
         os.fchmod(tree, 0o755)
-        filesystem.write_new_file(MARKER_FILE, msgspec.json.encode(marker), at=tree)
+        if desk is None:
+            filesystem.write_new_file(MARKER_FILE, msgspec.json.encode(marker), at=tree)
+        else:
+            filesystem.write_new_file(partial, msgspec.json.encode(marker), at=desk)
+            filesystem.rename_new(partial, MARKER_FILE, source_at=desk, target_at=tree)
     reached(Milestone.TREE_MARKED)
     filesystem.rename_new(partial, name, source_at=source_at, target_at=target_at)
     reached(Milestone.TREE_NAMED)

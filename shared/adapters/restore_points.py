@@ -198,9 +198,20 @@ def complete_archive(folder: HostFolder, partial: str, record: ArchiveRecord) ->
 
 
 def complete_golden(folder: HostFolder, partial: str, record: GoldenRecord) -> None:
-    """Give a linked, synced copy its marker and then its name, durably. Raises OSError."""
-    with open_directory("monthly", at=folder.descriptor) as place:
-        complete_tree(partial, record.event.golden, record, source_at=place, target_at=place)
+    """Give a linked, synced copy its marker and then its name, durably. Raises OSError.
+
+    The marker is written among the archives and moved: who makes golden copies may write into no file where they are.
+    """
+    with (
+        open_directory("monthly", at=folder.descriptor) as place,
+        open_directory("archives", at=folder.descriptor) as desk,
+    ):
+        try:
+            complete_tree(partial, record.event.golden, record, source_at=place, target_at=place, desk=desk)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(partial, dir_fd=desk)
+            raise
 
 
 def remove_unfinished(folder: HostFolder) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from shared.adapters.confinement import confine
+from shared.adapters.confinement import MayWrite, confine
 from shared.adapters.store import Store
 from shared.config import Settings
 from shared.runtime.stores import mounted_stores
@@ -15,14 +15,14 @@ from shared.runtime.stores import mounted_stores
 ALWAYS: Final = (Path("/dev/null"),)
 """Every program is started with it."""
 
-MayWrite = Callable[[Settings], Iterable[Path]]
+Ask = Callable[[Settings], MayWrite]
 
 log = logging.getLogger(__name__)
 
 
-def nowhere(_: Settings) -> Iterable[Path]:
+def nowhere(_: Settings) -> MayWrite:
     """For a service that only reads, and tells the bus and the log."""
-    return ()
+    return MayWrite()
 
 
 def in_host_folders(settings: Settings, *names: str) -> list[Path]:
@@ -47,9 +47,10 @@ def _in_host_folders(settings: Settings, store: Store, names: Sequence[str]) -> 
             yield from [folder.path / name for name in names] or [folder.path]
 
 
-def confine_service(settings: Settings, may_write: MayWrite) -> None:
+def confine_service(settings: Settings, may_write: Ask) -> None:
     """Hold this process and all that it starts to what it may write. Raises StoreRefused and OSError."""
-    if not confine([*ALWAYS, *may_write(settings)]):
+    found = may_write(settings)
+    if not confine(found._replace(all_of=(*ALWAYS, *found.all_of))):
         log.warning(
             "This kernel has no Landlock: only the rights of its user keep this service from writing elsewhere."
         )

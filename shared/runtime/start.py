@@ -11,7 +11,7 @@ from shared.adapters.clock import SystemClock
 from shared.config import Settings, load_settings
 from shared.domain.errors import SettingsRefused
 from shared.runtime import lifetime
-from shared.runtime.confined import MayWrite, confine_service
+from shared.runtime.confined import Ask, confine_service
 from shared.runtime.lifetime import Lifetime
 from shared.runtime.service import EXIT_OK, run_service
 
@@ -20,7 +20,7 @@ TOML_FILE = "BACKUP_TOML_FILE"
 
 
 def start_service(
-    name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]], may_write: MayWrite | None = None
+    name: str, serve: Callable[[Settings, asyncio.Event], Awaitable[None]], may_write: Ask | None = None
 ) -> int:
     """Load the settings and run a service; returns the exit code.
 

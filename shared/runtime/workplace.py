@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 class Ways:
     """The ways to the log and the bus, which all stores of a process share. `worker` names this process."""
 
-    service: Service
     settings: Settings
+    service: Service
     events: EventLog
     bus: Bus
     cancels: Cancels
@@ -96,8 +96,8 @@ async def connected(settings: Settings, service: str, stop: asyncio.Event) -> As
         rejections = Rejections(events)
         cancels = Cancels(bus, rejections)
         worker = f"{platform.node()}:{os.getpid()}"
-        leave = asyncio.Event()
-        ways = Ways(Service(service), settings, events, bus, cancels, rejections, SystemClock(), worker, leave)
+        clock, leave = SystemClock(), asyncio.Event()
+        ways = Ways(settings, Service(service), events, bus, cancels, rejections, clock, worker, leave)
         async with asyncio.TaskGroup() as tasks, cancels.heard():
             closed = tasks.create_task(fail_when_closed(bus, stop))
             yield ways

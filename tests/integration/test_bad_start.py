@@ -172,6 +172,13 @@ async def test_a_service_that_fails_does_not_fail_again_at_once(environ: dict[st
     assert at_once.code == MISCONFIGURED
 
 
+async def test_the_command_serves_as_the_module_does(environ: dict[str, str]) -> None:
+    argv = [sys.executable, "-m", "services.cli", "serve", "scheduler"]
+    done = await process.run(argv, timeout_seconds=BOUND_SECONDS, env=environ | {"NATS_URL": ""})
+    assert done.returncode == MISCONFIGURED
+    assert errors_in(done.stderr.decode()) == ["NATS_URL is not set; a service needs it to run."]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_who_waits_to_fail_ends_as_soon_as_it_is_told_to(environ: dict[str, str], number: int) -> None:
     asked = environ | {"BACKUP_LEAST_SECONDS": "600", "NATS_URL": ""}

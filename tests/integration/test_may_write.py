@@ -74,6 +74,14 @@ async def test_the_archiver_can_make_archives_and_golden_copies_and_empties_no_t
     assert await tried(folder, "archiver", ("remove all", ".trash/run"), ("make", "new")) == [DENIED, DENIED]
 
 
+async def test_what_a_golden_copy_shares_with_a_snapshot_cannot_be_written_there(folder: HostFolder) -> None:
+    file = f"{snapshot(folder)}/home/alice/a.txt"
+    actions = (("link into golden copies", file), ("rewrite", "monthly/linked"), ("shorten", "monthly/linked"))
+    assert await tried(folder, "archiver", *actions) == ["done", DENIED, DENIED]
+    assert (folder.path / file).read_text() == "hello"
+    assert await tried(folder, "archiver", ("remove", "monthly/linked"), ("make", "monthly/new")) == ["done", DENIED]
+
+
 async def test_retention_can_move_and_remove_on_the_drive_and_nowhere_else(folder: HostFolder) -> None:
     outside = folder.path.parents[1] / "outside"
     outside.write_text("not of the drive")

@@ -48,6 +48,7 @@ ACTIONS: Final[dict[str, Callable[[Path], object]]] = {
     "remove by a program": _by_a_program,
     "move away": lambda path: path.rename(path.parent.parent / "moved"),
     "link": lambda path: os.link(path, path.parent.parent / "linked"),
+    "link into golden copies": lambda path: os.link(path, path.parents[4] / "monthly/linked"),
     "read": Path.read_bytes,
 }
 
