@@ -29,6 +29,7 @@ from shared.domain.events import (
     HoldPlaced,
     HoldReleased,
     HostFoundOffline,
+    HostMoved,
     LoggedIn,
     LoggedOut,
     LoginRefused,
@@ -170,6 +171,7 @@ WRITERS: Final[Mapping[Service, frozenset[type[AnyEvent]]]] = {
         {
             *_OF_USERS,
             HoldReleased,
+            HostMoved,
             PlanConfirmed,
             ClockTrusted,
             PointLost,
@@ -181,7 +183,7 @@ WRITERS: Final[Mapping[Service, frozenset[type[AnyEvent]]]] = {
 }
 
 DECISIONS: Final[frozenset[type[AnyEvent]]] = frozenset(
-    {RemovalOrdered, PurgeOrdered, PlanConfirmed, HoldReleased, PointLost, RestoreRequested, SettingsChanged}
+    {RemovalOrdered, PurgeOrdered, PlanConfirmed, HoldReleased, HostMoved, PointLost, RestoreRequested, SettingsChanged}
 )
 """Made on what the log says at that moment, so they never wait in a spool, whatever somebody wrote into one."""
 

@@ -176,8 +176,11 @@ async def _staged(name: str, progress: MoveProgress, tell: Tell, work: Callable[
 
 async def _heard_state(moving: _Moving) -> HostState:
     """What the log knows when it has heard everything that the old drive has to tell. Raises LogUnavailable."""
-    if not await Outbox(moving.source, moving.events).drain(moving.host):
-        raise LogUnavailable("The log has not heard everything from the old drive yet.", "Try again in a minute.")
+    if not await Outbox(moving.source, moving.events, types=()).drain(moving.host):
+        raise LogUnavailable(
+            "The log has not heard everything from the old drive yet.",
+            "Its services tell it while they run: try again then.",
+        )
     return await _state(moving.events, moving.host)
 
 

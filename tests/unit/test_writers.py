@@ -22,7 +22,8 @@ FOLDER = {service: f"services/{service}" for service in Service} | {Service.OPER
 MADE_BY = {
     "shared.runtime.accounts.Accounts": "shared/runtime/accounts.py",
     "shared.runtime.restores.ask": "shared/runtime/restores.py",
-    "shared.runtime.workplace.workplace": "shared/runtime/workplace.py",
+    "shared.runtime.stores.serve_stores": "shared/runtime/workplace.py",
+    "shared.runtime.host_move.move_host": "shared/runtime/host_move.py",
     "shared.runtime.rejected.Rejections": "shared/runtime/rejected.py",
     "shared.domain.login_limits.LoginLimits": "shared/domain/login_limits.py",
 }
