@@ -23,6 +23,7 @@ from shared.domain.events import (
 )
 from shared.domain.ids import derived_id
 from shared.domain.names import HostName, host_stream
+from shared.domain.writers import Service
 from tests.support.browser import DESKTOP, PHONE, browser, overflow, visitor
 from tests.support.installation import Installation, installation, of_type
 from tests.support.servers import BOUND_SECONDS
@@ -75,7 +76,7 @@ async def there(page: Page, path: str) -> None:
 
 async def raise_alarm(system: Installation, number: int) -> None:
     """An event without any work behind it."""
-    log = system.open_log()
+    log = system.open_log(Service.RETENTION)
     try:
         fact = AlertRaised(kind="test", evidence=f"alarm {number}")
         await log.append(host_stream(HostName(HOST)), None, [NewEvent(derived_id("alarm", str(number)), fact)])

@@ -47,6 +47,7 @@ async def running(place: Path) -> AsyncIterator[Stack]:
         yield made
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(1500)
 async def test_nothing_is_lost_while_containers_are_killed_at_random(running: Stack) -> None:
     seed = int(os.environ.get("COMPOSE_SEED") or secrets.randbits(32))

@@ -84,5 +84,5 @@ async def test_a_drive_that_is_mounted_read_only(image: str, place: Path) -> Non
         lived = moment(found["State"]["StartedAt"]) - moment(found["Created"])
         assert lived.total_seconds() >= REST_SECONDS
         first = (await errors_of(found["Id"]))[0]
-        assert first == "BACKUP_ROOT /backup is mounted read-only. Remount it read-write."
+        assert first == "/backup is mounted read-only. Remount it read-write."
     assert [entry.name for entry in (place / "drive").iterdir()] == [".backup-root.json"]

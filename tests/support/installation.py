@@ -89,9 +89,10 @@ class Installation:
             await asyncio.wait_for(self._task, PATIENCE_SECONDS)
             self._task = None
 
-    def open_log(self) -> EventLog:
-        assert self.connections is not None
-        return EventLog(self.connections.postgres_dsn)
+    def open_log(self, service: Service = Service.OPERATOR) -> EventLog:
+        """The event log, as somebody."""
+        assert self.system is not None
+        return EventLog(self.system._connections(service).postgres_dsn)
 
     async def wait_for(self, wanted: Callable[[list[Recorded]], bool], *, what: str) -> list[Recorded]:
         """All events as soon as they are as wanted. Waits through outages of the log."""
@@ -178,10 +179,10 @@ class Installation:
         assert self.connections is not None
         return await KeyedClient.plainly(self.connections.nats_url, self.bus_user(service))
 
-    async def publish(self, subject: str, body: bytes = b"") -> None:
-        """Publish as a client that is not ours."""
+    async def publish(self, subject: str, body: bytes = b"", service: Service = Service.OPERATOR) -> None:
+        """Publish as a client that is not ours, with the key of somebody."""
         self._raise_when_ended()
-        client = await self.foreign_client()
+        client = await self.foreign_client(service)
         await client.publish(subject, body)
         await client.drain()
 
