@@ -31,6 +31,8 @@ class Known:
     trashed: dict[str, datetime] = field(default_factory=dict)
     ordered: set[tuple[str, str]] = field(default_factory=set)
     present: set[str] = field(default_factory=set)
+    golden: dict[str, datetime] = field(default_factory=dict)
+    """The slots that golden copies show, which their names do not say."""
 
     def agreed_to(self, key: str, now: datetime) -> bool:
         """Whether a person has agreed to a removal, less than a day ago."""

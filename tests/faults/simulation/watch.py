@@ -87,6 +87,8 @@ class Watch:
         if kind in APPEARED:
             name = APPEARED[kind]
             self._appeared(host, known, f"{name}/{body[name]}")
+            if name == "golden":
+                known.golden[f"golden/{body[name]}"] = instant(body["snapshot"])
         elif key:
             known.hear_of_point(kind, key, body, at)
         else:
@@ -175,7 +177,7 @@ class Watch:
             self._world.wrong(f"{key} of {host} is purged, and the log does not know that it is in the trash")
         elif min(now, known.heard or now) - at <= timedelta(hours=here_settings().trash_hours):
             self._world.wrong(f"{key} of {host} is purged after {now - at} only")
-        if known.held and (known.pinned is None or slot_of(key) <= known.pinned):
+        if known.held and (known.pinned is None or known.golden.get(key, slot_of(key)) <= known.pinned):
             self._world.wrong(f"{key} of {host} is purged although it is held")
         if in_doubt(known, now):
             self._world.wrong(f"{key} of {host} is purged although the clock is in doubt")
