@@ -68,7 +68,7 @@ async def running(place: Path) -> AsyncIterator[Installation]:
 
 async def write_until_full(running: Installation, number: int) -> bool:
     """Have the log itself take what room is left; whether it did."""
-    log = running.open_log()
+    log = running.open_log(Service.RETENTION)
     try:
         for step in range(120):
             event = build(AlertRaised, evidence=os.urandom(LARGE // 2).hex())
