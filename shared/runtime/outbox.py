@@ -49,7 +49,7 @@ class Outbox:
             await in_thread(self._spool, host, events)
         except (sqlite3.Error, StoreRefused) as error:
             log.warning("The spool of %s cannot be written (%s); telling the log directly.", host, error)
-            await self.drain(host)  # what waits there happened before: a full drive can still be read
+            await self.tell(host)  # what waits there of ours happened before: a full drive can still be read
             await self._log.append(host_stream(host), None, events)
             return
         reached(Milestone.SPOOL_WRITTEN)
